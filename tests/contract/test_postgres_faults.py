@@ -121,7 +121,7 @@ class TestLostReplies:
         assert near.read_output(job.attempt_id or "", 0) == chunks
 
     def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, b".shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+        self.lost(proxy, b".swap(", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
         assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
 

@@ -23,7 +23,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import queries
-from queuectl.store.protocol import AttemptRef, Entry, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store, Swap
 from queuectl.store.redis import RedisStore
 from queuectl.store.redis.scripts import script
 from servers.proxy import Proxy
@@ -104,7 +104,8 @@ VERBS: dict[str, Callable[[Store], Any]] = {
     "write_output": lambda store: store.write_output([Chunk("a", "0" * 32, 1, 0, NOW, 0, b"x")]),
     "heartbeat": lambda store: store.heartbeat(worker("w1")),
     "instruct": lambda store: store.instruct("w1", "drain"),
-    "compare_and_swap": lambda store: store.compare_and_swap("queues", "q", {"paused": True}, 0),
+    "swap": lambda store: store.swap([Swap("queues", "q", {"paused": True}, 0)]),
+    "swap with a job": lambda store: store.swap([Swap("schedules", "s", {}, 0, adding=(new_job("verb"),))]),
     "purge": lambda store: (store.add([in_state("completed", "z")]), store.purge(Filter(), 9)),
     "forget": lambda store: store.forget("w1"),
 }
@@ -118,6 +119,7 @@ LOOKS: dict[str, Callable[[Store], Any]] = {
     "pending_instruction": lambda store: store.pending_instruction("w1"),
     "workers": lambda store: store.workers(),
     "read_table": lambda store: store.read_table("queues"),
+    "upcoming": lambda store: store.upcoming(9),
     "describe": lambda store: store.describe(),
 }
 """Each verb that does not."""
@@ -191,10 +193,10 @@ class TestLostReplies:
         assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 3)
 
     def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, "compare_and_swap", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
         assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
-        self.lost(proxy, "compare_and_swap", lambda: far.compare_and_swap("queues", "q", None, 1))
+        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", None, 1))
         assert far.compare_and_swap("queues", "q", None, 0) is True
 
     def test_heartbeat_instruction_and_forget_are_stored(self, near: Store, far: Store, proxy: Proxy) -> None:

@@ -15,7 +15,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.protocol import AttemptRef, Entry
+from queuectl.store.protocol import AttemptRef, Entry, Swap
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -93,6 +93,10 @@ GROWS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "add": (lambda store: [added.status for added in store.add([new_job("c"), new_job("d")])], ["added"] * 2),
     "write_output": (writing_output, set()),
     "instruct": (lambda store: store.instruct("w1", "drain"), True),
+    "swap with a job": (
+        lambda store: store.swap([Swap("schedules", "s", {}, 0, adding=(new_job("e"),))]),
+        [True],
+    ),
 }
 """Changes that may be refused, and their answers if memory is free."""
 GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
@@ -102,7 +106,7 @@ GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
     "save": (saving, ["accepted"]),
     "save of what is to be retried": (saving_for_later, ["accepted"]),
     "heartbeat": (lambda store: store.heartbeat(worker("w1")), None),
-    "compare_and_swap": (lambda store: store.compare_and_swap("queues", "q", {"paused": False}, 1), True),
+    "swap": (lambda store: store.swap([Swap("queues", "q", {"paused": False}, 1)]), [True]),
     "purge": (lambda store: store.purge(Filter(), 9), ["z"]),
     "forget": (lambda store: store.forget("w1"), None),
 }

@@ -17,7 +17,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
-from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef
+from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, Swap
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -149,8 +149,9 @@ WORKS: dict[str, Callable[[Any], Any]] = {
         store.pending_instruction("w1"),
         store.instruct("w1", "drain"),
     ],
-    "compare_and_swap": lambda store: [
-        store.compare_and_swap("settings", "s", {"value": 1}, 0),
+    "swap": lambda store: [
+        store.swap([Swap("settings", "s", {"value": 1}, 0, due=NOW)]),
+        store.upcoming(9),
         store.read_table("settings"),
     ],
     "describe": lambda store: store.describe(),

@@ -20,7 +20,17 @@ from queuectl.store.driver import filters, paging, verdict
 from queuectl.store.driver.codec import parse_cursor, position
 from queuectl.store.driver.notifier import Local, Notifier
 from queuectl.store.driver.server_clock import steady
-from queuectl.store.protocol import Added, AttemptRef, Description, Entry, Saved, Subscription, Table
+from queuectl.store.protocol import (
+    Added,
+    AttemptRef,
+    Description,
+    Entry,
+    Saved,
+    Subscription,
+    Swap,
+    Table,
+    Upcoming,
+)
 
 
 class MemoryStore:
@@ -43,7 +53,9 @@ class MemoryStore:
             "schedules": {},
             "aside": {},
             "tokens": {},
+            "operations": {},
         }
+        self._due: dict[tuple[Table, str], datetime] = {}
 
     def now(self) -> datetime:
         with self._lock:
@@ -215,21 +227,36 @@ class MemoryStore:
             self._asked.pop(worker_id, None)
             self._notifier.tell(topics.ENDS)
 
-    def read_table(self, table: Table) -> dict[str, Entry]:
+    def read_table(self, table: Table, keys: Sequence[str] | None = None) -> dict[str, Entry]:
         with self._lock:
-            return dict(self._shared[table])
+            entries = self._shared[table]
+            return dict(entries) if keys is None else {key: entries[key] for key in keys if key in entries}
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
+        return self.swap([Swap(table, key, value, version)])[0]
+
+    def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         with self._lock:
-            entries, self_version = self._shared[table], self._shared[table].get(key, Entry({}, 0)).version
-            if self_version != version:
-                return False
             self._notifier.tell(topics.WORK)
-            if value is None:
-                entries.pop(key, None)
-            else:
-                entries[key] = Entry(value, version + 1)
-            return True
+            return [self._swap(each) for each in swaps]
+
+    def _swap(self, swap: Swap) -> bool:
+        entries, name = self._shared[swap.table], (swap.table, swap.key)
+        if entries.get(swap.key, Entry({}, 0)).version != swap.version:
+            return False
+        entries.pop(swap.key, None)
+        self._due.pop(name, None)
+        if swap.value is not None:
+            entries[swap.key] = Entry(swap.value, swap.version + 1)
+        if swap.due is not None:
+            self._due[name] = swap.due
+        self.add(swap.adding)
+        return True
+
+    def upcoming(self, limit: int) -> list[Upcoming]:
+        with self._lock:
+            soonest = sorted(self._due.items(), key=lambda item: item[1])[:limit]
+            return [Upcoming(*name, self._shared[name[0]][name[1]], due) for name, due in soonest]
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         with self._lock:
@@ -282,7 +309,7 @@ class EmptyStore(MemoryStore):
     def heartbeat(self, worker: Worker) -> Instruction | None:  # noqa: ARG002
         raise self._absence()
 
-    def compare_and_swap(self, *_: object) -> bool:
+    def swap(self, swaps: Sequence[Swap]) -> list[bool]:  # noqa: ARG002
         raise self._absence()
 
     def describe(self, *, thorough: bool = False) -> Description:  # noqa: ARG002

@@ -23,9 +23,13 @@ from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 
-Table = Literal["settings", "queues", "schedules", "aside", "tokens"]
+Table = Literal["settings", "queues", "schedules", "aside", "tokens", "operations"]
 """The small shared tables: settings by key, queues (`QueueSettings`) by name, schedules by name, aside by name,
-tokens by name (`domain.token.Token`)."""
+tokens by name (`domain.token.Token`), operations by id."""
+
+ADDING_AT_MOST, ADDING_BYTES = 100, 4 << 20
+"""The maximum number of jobs of one `Swap`, and the maximum size of their specs as JSON, in bytes. MongoDB writes the
+jobs into the entry, and a document has at most 16 MiB."""
 
 Durability = Literal["memory-safe", "power-safe", "failover-safe"]
 
@@ -85,6 +89,37 @@ class Entry(Struct, frozen=True):
     value: dict[str, Any]
     version: int
     unreadable: str | None = None
+
+
+class Swap(Struct, frozen=True):
+    """A change of one entry of a shared table, which is made if the entry still has this version (0: absent).
+
+    value   the new value; None removes the entry
+    due     when the entry needs work next; `upcoming` returns the entry by this. None: never
+    adding  jobs that are stored in the same atomic step, at most `ADDING_AT_MOST`. Known ids are skipped. These jobs
+            have no unique key, and `value` is not None
+    """
+
+    table: Table
+    key: str
+    value: dict[str, Any] | None
+    version: int
+    due: datetime | None = None
+    adding: tuple[Job, ...] = ()
+
+    @property
+    def removes_nothing(self) -> bool:
+        """Whether this is the removal of an absent entry, which changes nothing."""
+        return self.value is None and self.version == 0
+
+
+class Upcoming(Struct, frozen=True):
+    """An entry of a shared table that needs work at `due`."""
+
+    table: Table
+    key: str
+    entry: Entry
+    due: datetime
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -236,14 +271,24 @@ class Store(Protocol):
     def forget(self, worker_id: str) -> None:
         """Remove a worker from the registry. Its claims remain until they are recovered."""
 
-    def read_table(self, table: Table) -> dict[str, Entry]:
-        """All entries of a shared table."""
+    def read_table(self, table: Table, keys: Sequence[str] | None = None) -> dict[str, Entry]:
+        """All entries of a shared table, or those with these keys. Absent keys are omitted."""
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
 
         Returns False if the entry has another version.
         """
+
+    def swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        """Make each change whose entry has the given version. Returns for each, in order, whether it was made.
+
+        Each change is atomic: the entry is written and the jobs are stored, or nothing is changed. So of several
+        workers that change one version of an entry, one adds its jobs. No entry occurs twice in a batch.
+        """
+
+    def upcoming(self, limit: int) -> list[Upcoming]:
+        """The first `limit` entries of all tables in the order of `due`. Entries that are due later are included."""
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         """Delete at most `limit` ended jobs that match, with their output, longest ended first. Returns the ids.

@@ -23,7 +23,7 @@ from queuectl.domain.query import Sort, Unreadable
 from queuectl.domain.worker import Worker
 from queuectl.errors import InvalidInput, UnreadableJob
 from queuectl.interrupt import held
-from queuectl.store.protocol import Entry
+from queuectl.store.protocol import Entry, Swap, Table, Upcoming
 
 CHANGING = (
     "state",
@@ -343,6 +343,22 @@ def entry(text: Any, version: Any) -> Entry:
         return Entry(_values().decode(text), known)
     except DAMAGE as error:
         return Entry({"paused": True}, known, f"{error}")
+
+
+def upcoming(table: Table, key: str, text: Any, version: Any, due: Any) -> Upcoming:
+    """Decode an entry that needs work."""
+    return Upcoming(table, key, entry(text, version), nearest(due))
+
+
+def swap(swap: Swap) -> dict[str, Any]:
+    """The values of a changed entry, as statements expect them. A removed entry has neither a value nor a time."""
+    return {
+        "table": swap.table,
+        "key": swap.key,
+        "value": None if swap.value is None else to_json(swap.value),
+        "version": swap.version,
+        "due": None if swap.due is None else micros(swap.due),
+    }
 
 
 def value(text: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class JoinedStore(ABC, Generic[Connection, Now, Moment]):
         return self.session.read(self._verbs.find.find, wanted, page)
 
     def read_table(self, table: Table) -> dict[str, Entry]:
-        return self.session.read(self._verbs.registry.read_table, table)
+        return self.session.read(self._verbs.registry.read_table, table, None)
 
     def close(self) -> None:
         """Does nothing, because the connection belongs to the caller."""

@@ -6,6 +6,8 @@ A statement begins with a line `-- name: purpose`. Names in braces, such as `{co
 import os
 from collections.abc import Mapping
 
+from queuectl.store.protocol import Swap
+
 
 def read(folder: str, file: str, lists: Mapping[str, str]) -> dict[str, str]:
     """The statements of `<folder>/queries/<file>.sql` by name. Names in braces are replaced by the lists."""
@@ -18,11 +20,11 @@ def read(folder: str, file: str, lists: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def swapping(value: str | None, version: int) -> str:
+def swapping(swap: Swap) -> str:
     """The name of the statement that writes, replaces or removes the entry of a shared table."""
-    if value is None:
+    if swap.value is None:
         return "delete_entry"
-    return "update_entry" if version else "insert_entry"
+    return "update_entry" if swap.version else "insert_entry"
 
 
 def fill(sql: str, lists: Mapping[str, str]) -> str:

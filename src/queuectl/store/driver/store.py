@@ -18,7 +18,7 @@ from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
-from queuectl.store.driver import codec, verdict
+from queuectl.store.driver import verdict
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.notifier import Notifier, Source
 from queuectl.store.driver.session import Session
@@ -31,11 +31,13 @@ from queuectl.store.protocol import (
     Entry,
     Saved,
     Subscription,
+    Swap,
     Table,
+    Upcoming,
 )
 
 if TYPE_CHECKING:
-    from queuectl.store.driver.verbs import Claims, Finds, Outputs, Purges, Registries, Writes
+    from queuectl.store.driver.verbs import Claims, Finds, Outputs, Purges, Registries, Swaps, Writes
 
 Connection = TypeVar("Connection")
 Now = TypeVar("Now")
@@ -52,10 +54,11 @@ class Verbs(Generic[Connection, Now, Moment]):
         output: "Outputs[Connection]",
         purge: "Purges[Connection, Moment]",
         registry: "Registries[Connection]",
+        swap: "Swaps[Connection, Now]",
         write: "Writes[Connection, Now]",
     ) -> None:
         self.claim, self.find, self.output = claim, find, output
-        self.purge, self.registry, self.write = purge, registry, write
+        self.purge, self.registry, self.swap, self.write = purge, registry, swap, write
 
 
 class DriverStore(ABC, Generic[Connection, Now, Moment]):
@@ -155,16 +158,27 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
         self.session.write(self._verbs.registry.forget, worker_id)
         self._notifier.tell(topics.ENDS)
 
-    def read_table(self, table: Table) -> dict[str, Entry]:
-        return self.session.read(self._verbs.registry.read_table, table)
+    def read_table(self, table: Table, keys: Sequence[str] | None = None) -> dict[str, Entry]:
+        return {} if keys == [] else self.session.read(self._verbs.registry.read_table, table, keys)
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        if value is None and version == 0:
-            return key not in self.read_table(table)
-        text = None if value is None else codec.to_json(value)
-        done = self.session.write(self._verbs.registry.compare_and_swap, table, key, text, version)
+        return self.swap([Swap(table, key, value, version)])[0]
+
+    def swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        changes = [swap for swap in swaps if not swap.removes_nothing]
+        made = iter(self._swap(changes) if changes else ())
         self._notifier.tell(topics.WORK)
-        return done
+        self._notifier.tell_of([job for swap in changes for job in swap.adding], self.now)
+        return [self._is_absent(swap) if swap.removes_nothing else next(made) for swap in swaps]
+
+    def _is_absent(self, swap: Swap) -> bool:
+        return not self.read_table(swap.table, [swap.key])
+
+    def _swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        return self.session.write(self._verbs.swap.swap, swaps, self._now())
+
+    def upcoming(self, limit: int) -> list[Upcoming]:
+        return self.session.read(self._verbs.registry.upcoming, limit)
 
     def purge(self, wanted: Filter, limit: int) -> list[str]:
         if limit < 1:

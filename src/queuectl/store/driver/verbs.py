@@ -16,7 +16,7 @@ from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.driver.verdict import SaveResult
-from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Entry, Table
+from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Entry, Swap, Table, Upcoming
 
 C = TypeVar("C", contravariant=True)
 Now = TypeVar("Now", contravariant=True)
@@ -65,6 +65,12 @@ class Outputs(Protocol[C]):
         """Implements the verb `read_output`."""
 
 
+class Swaps(Protocol[C, Now]):
+    """The functions of a driver's `swap.py`."""
+
+    def swap(self, connection: C, swaps: Sequence[Swap], now: Now, /) -> list[bool]: ...
+
+
 class Purges(Protocol[C, Moment]):
     """The functions of a driver's `purge.py`."""
 
@@ -86,12 +92,9 @@ class Registries(Protocol[C]):
 
     def forget(self, connection: C, worker_id: str, /) -> None: ...
 
-    def read_table(self, connection: C, table: Table, /) -> dict[str, Entry]: ...
+    def read_table(self, connection: C, table: Table, keys: Sequence[str] | None, /) -> dict[str, Entry]: ...
 
-    def compare_and_swap(
-        self, connection: C, table: Table, key: str, value: str | None, version: int, /
-    ) -> bool:
-        """`value` and `version` are not both empty: nothing needs to be done then."""
+    def upcoming(self, connection: C, limit: int, /) -> list[Upcoming]: ...
 
 
 class Writes(Protocol[C, Now]):

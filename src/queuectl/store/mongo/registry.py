@@ -1,15 +1,15 @@
 """Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
+from collections.abc import Sequence
+
 from pymongo import ReturnDocument
-from pymongo.errors import BulkWriteError
 
 from queuectl.domain import topics
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.mongo import ended_counts, notify
+from queuectl.store.mongo import ended_counts, notify, swap
 from queuectl.store.mongo.connect import Base, for_changing_one
-from queuectl.store.mongo.faults import duplicates
-from queuectl.store.protocol import Entry, Table
+from queuectl.store.protocol import Entry, Table, Upcoming
 
 
 def heartbeat(base: Base, worker: Worker) -> Instruction | None:
@@ -59,9 +59,10 @@ def forget(base: Base, worker_id: str) -> None:
     notify.send(base, topics.ENDS)
 
 
-def read_table(base: Base, table: Table) -> dict[str, Entry]:
-    """All entries of a table."""
-    found = base["shared"].find({"table": table})
+def read_table(base: Base, table: Table, keys: Sequence[str] | None) -> dict[str, Entry]:
+    """All entries of a table, or those with these keys."""
+    some = {} if keys is None else {"_id": {"$in": [f"{table}/{key}" for key in keys]}}
+    found = swap.completed(base, base["shared"].find({"table": table, **some}))
     return {
         entry["key"]: codec.entry(entry.get("value"), entry.get("version"))
         for entry in found
@@ -69,24 +70,10 @@ def read_table(base: Base, table: Table) -> dict[str, Entry]:
     }
 
 
-def compare_and_swap(base: Base, table: Table, key: str, value: str | None, version: int) -> bool:
-    """Write or remove an entry if its version is this one. Returns whether it did."""
-    done = _swap(base, table, key, value, version)
-    if done:
-        notify.send(base, topics.WORK)
-    return done
-
-
-def _swap(base: Base, table: Table, key: str, value: str | None, version: int) -> bool:
-    shared, named = base["shared"], {"_id": f"{table}/{key}", "version": version}
-    if value is None:
-        return shared.delete_one(named).deleted_count > 0
-    if version:
-        change = {"$set": {"value": value}, "$inc": {"version": 1}}
-        return shared.update_one(named, change).matched_count > 0
-    try:
-        shared.insert_many([{**named, "table": table, "key": key, "value": value, "version": 1}])
-    except BulkWriteError as error:
-        duplicates(error)  # raises if the existing entry may still be rolled back, unlike `insert_one`
-        return False
-    return True
+def upcoming(base: Base, limit: int) -> list[Upcoming]:
+    """The entries that need work, soonest first."""
+    found = base["shared"].find({"due": {"$exists": True}}).sort("due").limit(limit)
+    return [
+        codec.upcoming(entry["table"], entry["key"], entry.get("value"), entry.get("version"), entry["due"])
+        for entry in swap.completed(base, found)
+    ]

@@ -17,7 +17,7 @@ from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base
 
 COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
-NEWEST = 1
+NEWEST = 2
 ARCHIVE = {"_id": "archive"}
 """The document that marks the database of an archive and names its queue."""
 
@@ -55,6 +55,7 @@ JOBS = (
     Index("risen", ("live",), ("live", "counted")),
 )
 OUTPUT = (Index("job", ("job",)),)
+SHARED = (Index("due", ("due",), ("due",)),)
 
 
 def version(base: Base) -> int:
@@ -94,6 +95,7 @@ def _index(base: Base, shown: str) -> None:
     try:
         base["jobs"].create_indexes([index.model() for index in JOBS])
         base["output"].create_indexes([index.model() for index in OUTPUT])
+        base["shared"].create_indexes([index.model() for index in SHARED])
     except OperationFailure as error:
         if error.code != _DUPLICATE:
             raise

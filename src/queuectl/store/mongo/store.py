@@ -12,7 +12,18 @@ from queuectl.store.driver import codec
 from queuectl.store.driver.server_store import ServerStore
 from queuectl.store.driver.session import PATIENCE
 from queuectl.store.driver.store import Verbs
-from queuectl.store.mongo import address, claim, description, find, output, purge, registry, schema, write
+from queuectl.store.mongo import (
+    address,
+    claim,
+    description,
+    find,
+    output,
+    purge,
+    registry,
+    schema,
+    swap,
+    write,
+)
 from queuectl.store.mongo.connect import FAST, SAFE, Base, MongoSession
 from queuectl.store.mongo.listen import Listener
 from queuectl.store.mongo.ready_index import ServerTime
@@ -24,7 +35,7 @@ _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 class MongoStore(ServerStore[Base, datetime, ServerTime]):
     """A store in one MongoDB database."""
 
-    _verbs = Verbs(claim, find, output, purge, registry, write)
+    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
     session: MongoSession
     _listener: Listener
 

@@ -31,7 +31,7 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
     There is no transaction, so a reader may see a part of a batch. So parents are inserted before their children:
     otherwise a reader could find a child whose parent does not exist.
     """
-    first = _numbers(base, len(jobs))
+    first = numbers(base, len(jobs))
     numbered = {job.id: replace(job, number=number) for number, job in enumerate(jobs, first)}
     answers: dict[str, Added] = {}
     left = dependency.parents_first(list(numbered.values()))
@@ -48,7 +48,7 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
     return [answers[job.id] for job in jobs]
 
 
-def _numbers(base: Base, count: int) -> int:
+def numbers(base: Base, count: int) -> int:
     """Reserve this many new numbers and return the first one. The numbers of refused jobs are never used again."""
     counter = for_changing_one(base["counters"]).find_one_and_update(
         {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER

@@ -19,7 +19,7 @@ from queuectl.store.driver import codec
 from queuectl.store.driver.joined import JoinedStore
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
-from queuectl.store.postgres import address, claim, find, output, purge, registry, write
+from queuectl.store.postgres import address, claim, find, output, purge, registry, swap, write
 from queuectl.store.postgres.connect import Values
 from queuectl.store.postgres.faults import PostgresTranslator
 from queuectl.store.postgres.schema import VERSION, channel, refuse_other
@@ -104,7 +104,7 @@ class JoinedSession(Session[JoinedLine]):
 class PostgresJoined(JoinedStore[JoinedLine, datetime, object]):
     """A queue in PostgreSQL inside the caller's transaction. The commit of the caller notifies the workers."""
 
-    _verbs: Any = Verbs(claim, find, output, purge, registry, write)
+    _verbs: Any = Verbs(claim, find, output, purge, registry, swap, write)
 
     def __init__(self, connection: Caller, execute: Execute, at: address.Address) -> None:
         super().__init__(JoinedSession(connection, execute, at))

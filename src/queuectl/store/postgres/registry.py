@@ -1,11 +1,13 @@
 """Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.driver import sql as files
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
-from queuectl.store.protocol import Entry, Table
+from queuectl.store.protocol import Entry, Table, Upcoming
 
 SQL = statements("registry")
 
@@ -51,15 +53,17 @@ def forget(line: Line, worker_id: str) -> None:
     line.run(SQL["ring"], ("end",))
 
 
-def read_table(line: Line, table: Table) -> dict[str, Entry]:
-    """All entries of a table."""
-    return {key: codec.entry(value, version) for key, value, version in line.rows(SQL["entries"], (table,))}
+def read_table(line: Line, table: Table, keys: Sequence[str] | None) -> dict[str, Entry]:
+    """All entries of a table, or those with these keys."""
+    if keys is None:
+        return _entries(line.rows(SQL["entries"], (table,)))
+    return _entries(line.rows(SQL["some_entries"], (table, list(keys))))
 
 
-def compare_and_swap(line: Line, table: Table, key: str, value: str | None, version: int) -> bool:
-    """Write or remove an entry if its version is this one. Returns whether it did."""
-    entry = {"table": table, "key": key, "value": value, "version": version}
-    done = line.run(SQL[files.swapping(value, version)], entry) > 0
-    if done:
-        line.run(SQL["ring"], ("work",))
-    return done
+def _entries(rows: list[tuple[Any, ...]]) -> dict[str, Entry]:
+    return {key: codec.entry(value, version) for key, value, version in rows}
+
+
+def upcoming(line: Line, limit: int) -> list[Upcoming]:
+    """The entries that need work, soonest first."""
+    return [codec.upcoming(*row) for row in line.rows(SQL["upcoming"], (limit,))]

@@ -17,6 +17,7 @@ from queuectl.store.postgres import (
     purge,
     registry,
     schema,
+    swap,
     write,
 )
 from queuectl.store.postgres.connect import SERVER_SHARE, Line, PostgresSession
@@ -30,7 +31,7 @@ _NOW = statements("jobs")["now"]
 class PostgresStore(ServerStore[Line, datetime, object]):
     """A store in one schema of a PostgreSQL database. `migrations`: the folder of migrations."""
 
-    _verbs = Verbs(claim, find, output, purge, registry, write)
+    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
     session: PostgresSession
     _listener: Listener
 

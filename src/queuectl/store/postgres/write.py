@@ -18,7 +18,7 @@ SQL = statements("jobs")
 
 def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
-    rows = [_newcomer(place, job, now) for place, job in enumerate(jobs)]
+    rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
     numbers = line.value(SQL["add"], (codec.to_json(rows),))
     return [
         _why_not(line, job, now) if number is None else Added("added", replace(job, number=number))
@@ -47,7 +47,8 @@ def _row(place: int, job: Job, now: datetime) -> dict[str, Any]:
     return {"place": place, "id": job.id, "version": job.version, "due": codec.due(job, now), **row}
 
 
-def _newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:
+def newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:
+    """A new job as the schema's functions expect it."""
     spec = job.spec
     return {
         **_row(place, job, now),

@@ -1,8 +1,10 @@
 """Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
+from collections.abc import Sequence
+
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.protocol import Entry, Table
+from queuectl.store.protocol import Entry, Table, Upcoming
 from queuectl.store.redis.connect import Line
 
 
@@ -37,16 +39,24 @@ def forget(line: Line, worker_id: str) -> None:
     line.run("forget_worker", worker_id)
 
 
-def read_table(line: Line, table: Table) -> dict[str, Entry]:
-    """All entries of a table."""
+def read_table(line: Line, table: Table, keys: Sequence[str] | None) -> dict[str, Entry]:
+    """All entries of a table, or those with these keys."""
+    if keys is not None:
+        found = line.call("HMGET", line.key(f"shared:{table}"), *keys)
+        return {key: _entry(text) for key, text in zip(keys, found, strict=True) if text is not None}
     flat = line.call("HGETALL", line.key(f"shared:{table}"))
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return {key.decode(errors="replace"): _entry(text) for key, text in pairs}
 
 
-def compare_and_swap(line: Line, table: Table, key: str, value: str | None, version: int) -> bool:
-    """Write or remove an entry if its version is this one. Returns whether it did."""
-    return bool(line.run("compare_and_swap", table, key, version, *(() if value is None else (value,))))
+def upcoming(line: Line, limit: int) -> list[Upcoming]:
+    """The entries that need work, soonest first."""
+    return [_upcoming(*row) for row in line.run("upcoming", limit)]
+
+
+def _upcoming(name: bytes, text: bytes, due: bytes) -> Upcoming:
+    table, _, key = name.decode(errors="replace").partition("/")
+    return Upcoming(table, key, _entry(text), codec.nearest(int(float(due))))  # type: ignore[arg-type]
 
 
 def _request(text: bytes | None) -> Instruction | None:

@@ -9,7 +9,18 @@ from queuectl.store.driver.server_store import ServerStore
 from queuectl.store.driver.session import PATIENCE
 from queuectl.store.driver.store import Verbs
 from queuectl.store.protocol import Description
-from queuectl.store.redis import address, claim, description, find, output, purge, registry, schema, write
+from queuectl.store.redis import (
+    address,
+    claim,
+    description,
+    find,
+    output,
+    purge,
+    registry,
+    schema,
+    swap,
+    write,
+)
 from queuectl.store.redis.connect import Line, RedisSession
 from queuectl.store.redis.listen import Listener
 
@@ -18,7 +29,7 @@ class RedisStore(ServerStore[Line, str, str]):
     """A store in the keys of one queue in Redis. `ARCHIVES`: whether the queue has an archive."""
 
     ARCHIVES = False
-    _verbs = Verbs(claim, find, output, purge, registry, write)
+    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
     session: RedisSession
     _listener: Listener
 

@@ -17,7 +17,7 @@ from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.driver import codec, filters, verdict
-from queuectl.store.protocol import Added, Description, Saved
+from queuectl.store.protocol import Added, Description, Saved, Swap
 from queuectl.store.redis import find, write
 from queuectl.store.redis.store import RedisStore
 from queuectl.store.redis_archive.archiver import Archiver
@@ -77,6 +77,16 @@ class ArchivedStore(RedisStore):
         except write.NumberFloorUnknown:
             self._queue.raise_number(self._max_number())
             return self._queue.add(jobs)
+
+    def _swap(self, swaps: Sequence[Swap]) -> list[bool]:
+        return [self._swap_one(each) for each in swaps]
+
+    def _swap_one(self, swap: Swap) -> bool:
+        try:
+            return super()._swap([swap])[0]
+        except write.NumberFloorUnknown:
+            self._queue.raise_number(self._max_number())
+            return super()._swap([swap])[0]
 
     def _max_number(self) -> int | None:
         """The greatest number in the archive. None if it cannot be reached, which is no reason to refuse jobs."""

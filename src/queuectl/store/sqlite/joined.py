@@ -21,7 +21,18 @@ from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
 from queuectl.store.driver.joined import JoinedStore
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
-from queuectl.store.sqlite import claim, description, find, name_lock, output, purge, registry, schema, write
+from queuectl.store.sqlite import (
+    claim,
+    description,
+    find,
+    name_lock,
+    output,
+    purge,
+    registry,
+    schema,
+    swap,
+    write,
+)
 from queuectl.store.sqlite.claim import Now
 from queuectl.store.sqlite.library import LibraryConnection, is_library_connection
 from queuectl.store.sqlite.translated import Translated
@@ -60,7 +71,7 @@ class JoinedSession(Session[apsw.Connection]):
 class SqliteJoined(JoinedStore[apsw.Connection, Now, Now]):
     """A queue in SQLite inside the caller's transaction. Workers see its commit as that of any other connection."""
 
-    _verbs = Verbs(claim, find, output, purge, registry, write)
+    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
 
     def __init__(self, connection: apsw.Connection, path: str) -> None:
         super().__init__(JoinedSession(connection, path))

@@ -1,11 +1,12 @@
 """Reads and writes the registry of workers, their instructions, and the small shared tables."""
 
+from collections.abc import Sequence
+
 import apsw
 
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.driver import sql as files
-from queuectl.store.protocol import Entry, Table
+from queuectl.store.protocol import Entry, Table, Upcoming
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("registry")
@@ -42,16 +43,16 @@ def forget(connection: apsw.Connection, worker_id: str) -> None:
     connection.execute(SQL["forget"], (worker_id,))
 
 
-def read_table(connection: apsw.Connection, table: Table) -> dict[str, Entry]:
-    """All entries of a table."""
-    rows = connection.execute(SQL["entries"], (table,))
+def read_table(connection: apsw.Connection, table: Table, keys: Sequence[str] | None) -> dict[str, Entry]:
+    """All entries of a table, or those with these keys."""
+    if keys is None:
+        rows = connection.execute(SQL["entries"], (table,))
+    else:
+        rows = connection.executemany(SQL["entry"], [(table, key) for key in keys])
     return {key: codec.entry(value, version) for key, value, version in rows}
 
 
-def compare_and_swap(
-    connection: apsw.Connection, table: Table, key: str, value: str | None, version: int
-) -> bool:
-    """Write or remove an entry if its version is this one. Returns whether it did."""
-    entry = {"table": table, "key": key, "value": value, "version": version}
-    connection.execute(SQL[files.swapping(value, version)], entry)
-    return connection.changes() > 0
+def upcoming(connection: apsw.Connection, limit: int) -> list[Upcoming]:
+    """The entries that need work, soonest first."""
+    rows = connection.execute(SQL["upcoming"], (limit,))
+    return [codec.upcoming(*row) for row in rows]

@@ -29,14 +29,11 @@ DELETE FROM {schema}.worker WHERE id = %s;
 -- entries: of one shared table
 SELECT key, value::text, version FROM {schema}.shared WHERE name = %s;
 
--- insert_entry: unless it exists
-INSERT INTO {schema}.shared (name, key, value, version) VALUES (%(table)s, %(key)s, %(value)s::jsonb, 1)
-ON CONFLICT DO NOTHING;
+-- some_entries: of one shared table
+SELECT key, value::text, version FROM {schema}.shared WHERE name = %s AND key = ANY (%s::text[]);
 
--- update_entry: if its version is still the given one
-UPDATE {schema}.shared SET value = %(value)s::jsonb, version = version + 1
-WHERE name = %(table)s AND key = %(key)s AND version = %(version)s;
+-- upcoming: the entries that need work, soonest first
+SELECT name, key, value::text, version, due FROM {schema}.shared WHERE due IS NOT NULL ORDER BY due LIMIT %s;
 
--- delete_entry: if its version is still the given one
-DELETE FROM {schema}.shared WHERE name = %(table)s AND key = %(key)s AND version = %(version)s;
-
+-- swap: change the entries that have the given versions, and add their jobs
+SELECT {schema}.swap(%s::json);

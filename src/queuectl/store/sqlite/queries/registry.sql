@@ -17,11 +17,17 @@ DELETE FROM worker WHERE id = ?;
 -- entries: of one shared table
 SELECT key, value, version FROM shared WHERE name = ?;
 
+-- entry: of one shared table
+SELECT key, value, version FROM shared WHERE name = ? AND key = ?;
+
+-- upcoming: the entries that need work, soonest first
+SELECT name, key, value, version, due FROM shared WHERE due IS NOT NULL ORDER BY due LIMIT ?;
+
 -- insert_entry: unless it exists
-INSERT INTO shared (name, key, value, version) VALUES (:table, :key, :value, 1) ON CONFLICT DO NOTHING;
+INSERT INTO shared (name, key, value, version, due) VALUES (:table, :key, :value, 1, :due) ON CONFLICT DO NOTHING;
 
 -- update_entry: if its version is still the given one
-UPDATE shared SET value = :value, version = version + 1 WHERE name = :table AND key = :key AND version = :version;
+UPDATE shared SET value = :value, version = version + 1, due = :due WHERE name = :table AND key = :key AND version = :version;
 
 -- delete_entry: if its version is still the given one
 DELETE FROM shared WHERE name = :table AND key = :key AND version = :version;

@@ -1,0 +1,29 @@
+-- Insert a job whose id is new and whose unique key no live job has.
+--
+-- uses: archive, counts, erase, index, job, state, waits, write
+--
+-- add_job(job, now)  answers {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if the archive has
+--                    its id. `job` is unpacked: the fields of its hash, spec, key, marks, waits
+
+-- The row of a job that an index names. An index entry without a job is ignored; only a manual change can cause it.
+local function stored(number, id)
+    local found = number and row(number)
+    if number and not found and id then erase(number, id) end
+    return found
+end
+
+local function add_job(job, now)
+    local other = stored(redis.call('HGET', P .. 'ids', job.id), job.id)
+    if other then return {'known', other} end
+    if redis.call('ZSCORE', P .. 'past', job.id) then return {'past'} end
+    local holder = job.key and not has_ended(job.state) and stored(redis.call('HGET', P .. 'keys', job.key))
+    if holder then return {'taken', holder} end
+    local number = string.format('%016.0f', redis.call('INCR', P .. 'number'))
+    create(number, job)
+    write(number, job)
+    count(job.state, job.queue, 1)
+    index(number, job, job.key, now)
+    set_parents(number, job.waits)
+    if has_ended(job.state) then send_to_archive(number, job.id, job.version) end
+    return {'added', number}
+end
