@@ -3,7 +3,7 @@
 
 VENV   ?= .venv
 PYTHON ?= python3
-JOBS   ?= 6
+JOBS   ?= 8
 STORE  ?= sqlite
 ARGS   ?=
 

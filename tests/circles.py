@@ -13,7 +13,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +49,11 @@ FIXTURES = {
 }
 """The kind of store that a test with this fixture uses."""
 
-LIKE_END_TO_END = {"stores/test_away.py", "stores/test_secrets.py", "python/test_stores.py"}
-"""Other files whose tests start programs and exist for several servers: `test` runs them on the chosen one too."""
+LIKE_END_TO_END = {
+    "stores/test_away.py", "stores/test_secrets.py", "python/test_stores.py", "model/test_differential.py",
+}  # fmt: skip
+"""Other files whose tests start programs or generate many cases, and exist for several servers: `test` runs them on the
+chosen one too."""
 
 ON_SQLITE_ALONE = {"test_seeds.py", "test_unreadable.py", "TestStopping", "TestOutput"}
 """Files and classes of end-to-end tests that `test` runs on SQLite and leaves on servers to `proof`: they show no
@@ -75,6 +80,9 @@ LIMITS = {"quick": 60, "test": 60, "proof": 900}
 """Seconds after which a test fails with the stacks of all threads, its fixtures included. The mark `timeout` gives more
 to a test whose own deadlines are longer."""
 
+DAY = "QUEUECTL_TEST_DAY"
+"""The variable with the day that chooses among the cases of `turns`: the number of days since the year 1."""
+
 ROOT = Path(__file__).parent
 PROPERTY = "store"
 
@@ -87,8 +95,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.timeout is None:
         config.option.timeout = LIMITS[config.getoption("circle")]
-    # The workers of xdist have to choose the same server, also when midnight passes while they start.
+    # The workers of xdist have to choose the same tests, also when midnight passes while they start.
     os.environ["KIND"] = chosen_server()
+    os.environ.setdefault(DAY, str(date.today().toordinal()))
 
 
 def chosen_server() -> str:
@@ -97,6 +106,25 @@ def chosen_server() -> str:
     if given and given not in SERVERS:
         raise pytest.UsageError(f"KIND={given}: choose one of {', '.join(SERVERS)}")
     return given or SERVERS[date.today().toordinal() % len(SERVERS)]
+
+
+def turns(cases: Iterable[Any], days: int) -> list[Any]:
+    """The parameters of a test of which `make test` runs one in `days`: other ones each day, all in that time.
+
+    For cases that show no guarantee of the table and differ little. `make proof` runs all of them.
+    """
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=() if its_turn(n, days) else pytest.mark.proof,
+        )
+        for n, case in enumerate(cases)
+    ]
+
+
+def its_turn(number: int, days: int) -> bool:
+    """Whether this is the day for the case with this number, which comes every so many days."""
+    return (number + int(os.environ[DAY])) % days == 0
 
 
 def repeated_on(item: pytest.Item) -> set[str]:
@@ -125,9 +153,15 @@ def through_server(item: pytest.Item) -> bool:
     return callspec is not None and callspec.params.get("door") == "http"
 
 
+@cache
+def place_of(path: Path) -> Path:
+    """A file of tests below this directory."""
+    return path.relative_to(ROOT)
+
+
 def circle_of(item: pytest.Item) -> str:
     """The smallest circle that a test belongs to."""
-    place, kinds = item.path.relative_to(ROOT), kinds_of(item)
+    place, kinds = place_of(item.path), kinds_of(item)
     if item.get_closest_marker("proof") or ELECTIONS & {*getattr(item, "fixturenames", ())}:
         return "proof"
     if through_server(item):
@@ -156,7 +190,7 @@ def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
 
 def is_end_to_end(item: pytest.Item) -> bool:
     """Whether the test starts programs, so that `test` repeats it on one server and not on each."""
-    place = item.path.relative_to(ROOT).as_posix()
+    place = place_of(item.path).as_posix()
     return place.startswith("e2e/") or place in LIKE_END_TO_END
 
 
@@ -187,7 +221,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.user_properties.extend((PROPERTY, kind) for kind in sorted(kinds_of(item)))
     chosen = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])
-    items[:] = mixed(kept) if hasattr(config, "workerinput") else kept
+    inside = getattr(config, "workerinput", None)
+    items[:] = spread(mixed(kept), inside["workercount"]) if inside else kept
+
+
+def spread(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """The order in which the tests with the mark `waits` begin one after the other, and none near the end.
+
+    xdist gives each process one part of the order, and a process without tests takes them from the end of another part.
+    A long test at an end would leave one process alone. Long tests at the beginning of all parts would leave the
+    machine without work.
+    """
+    long = [item for item in items if item.get_closest_marker("waits")]
+    short = [item for item in items if not item.get_closest_marker("waits")]
+    found = list[pytest.Item]()
+    for n in range(processes):
+        own = short[len(short) * n // processes : len(short) * (n + 1) // processes]
+        step = len(own) * 2 // 3 // (len(long[n::processes]) + 1) + 1
+        first = step * n // processes
+        for place, item in enumerate(long[n::processes]):
+            own.insert(first + place * step, item)
+        found += own
+    return found
 
 
 def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
@@ -199,7 +254,7 @@ def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
     """
     folders = defaultdict[str, list[pytest.Item]](list)
     for item in items:
-        folders[item.path.relative_to(ROOT).parts[0]].append(item)
+        folders[place_of(item.path).parts[0]].append(item)
     place = dict[Path, float]()
     for folder in folders.values():
         for n, item in enumerate(folder):
@@ -220,7 +275,8 @@ def thorough(pytestconfig: pytest.Config) -> bool:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     circle = config.getoption("circle")
-    server = f"; end-to-end tests on sqlite and {os.environ['KIND']}" if circle == "test" else ""
+    chosen = f"{os.environ['KIND']}; {DAY}={os.environ[DAY]}"
+    server = f"; end-to-end tests on sqlite and {chosen}" if circle == "test" else ""
     return [f"circle: {circle}{server}", pooler()]
 
 

@@ -20,7 +20,7 @@ from servers.redis_cluster import RedisCluster
 from servers.replica_set import ReplicaSet
 from servers.talk import MongoTalk, PostgresTalk, RedisTalk
 
-pytest_plugins = ["circles"]
+pytest_plugins = ["circles", "again"]
 
 # If compiled files cannot be stored, every process that a test starts compiles the whole package, and so does pytest.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

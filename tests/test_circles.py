@@ -95,6 +95,14 @@ def test_the_date_chooses_a_server_and_the_variable_kind_forces_one(monkeypatch:
         circles.chosen_server()
 
 
+def test_each_case_of_turns_comes_on_one_of_the_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = list[str]()
+    for day in range(3):
+        monkeypatch.setenv(circles.DAY, str(day))
+        chosen += [case.values[0] for case in circles.turns("abcdefg", 3) if not case.marks]
+    assert sorted(chosen) == list("abcdefg")
+
+
 HANGING = """
 import threading
 

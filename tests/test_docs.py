@@ -15,6 +15,7 @@ A console block (its fence says `console`) is run as a person would type it. The
 
 import importlib.util
 import json
+import os
 import re
 import secrets
 import shlex
@@ -275,15 +276,24 @@ def on_servers_of_its_own(scene: Scene) -> bool:
     return scene.place.startswith("docs/backup.md")
 
 
+def is_left_to_proof(scene: Scene) -> bool:
+    """Whether `make test` leaves out the blocks today: they need another server than the one that the date chose."""
+    words = set(scene.setting.split())
+    named = {kind for kind, word in SERVER_OF.items() if word in words}
+    if "archive" in words:
+        named = {"archived"}
+    return on_servers_of_its_own(scene) or (bool(named) and os.environ["KIND"] not in named)
+
+
+SERVER_OF = {"postgres": "postgres", "mongodb": "mongodb", "redis": "redis"}
+"""The setting of a block for each server that the date can choose."""
+
 ALL_SCENES = [scene for page in PAGES for scene in scenes(page)]
 
 
 @pytest.mark.parametrize(
     "scene",
-    [
-        pytest.param(scene, marks=pytest.mark.proof if on_servers_of_its_own(scene) else ())
-        for scene in ALL_SCENES
-    ],
+    [pytest.param(scene, marks=pytest.mark.proof if is_left_to_proof(scene) else ()) for scene in ALL_SCENES],
     ids=lambda scene: scene.place,
 )
 def test_the_commands_on_a_page_print_the_shown_output(

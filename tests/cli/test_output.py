@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from circles import turns
 from cli.acting import Actor
 from cli.conftest import CommandLine
 
@@ -116,11 +117,11 @@ class TestLost:
 
     @pytest.mark.parametrize(
         "words",
-        [
+        turns([
             "list", "list --json", "show a", "-q status", "status --json", "queue list", "config list", "dlq list",
             "logs a", "logs a --raw", "logs -f a", "--version", "--help", "list --help", "doctor", "explain a",
             "completion bash",
-        ],
+        ], 3),
     )  # fmt: skip
     @pytest.mark.usefixtures("foreign")
     def test_a_command_that_reads_fails_with_one_line(

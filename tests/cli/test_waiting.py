@@ -11,7 +11,7 @@ import pytest
 from cli.acting import Actor
 from cli.conftest import CommandLine
 from cli.terminals import Terminal
-from facts import eventually
+from facts import TooSlow, eventually
 from queuectl.service import waiting
 from queuectl.store.driver.notifier import Subscription
 from queuectl.store.sqlite import SqliteStore
@@ -149,6 +149,7 @@ class TestMany:
 
     @pytest.mark.direct
     @pytest.mark.usefixtures("many")
+    @pytest.mark.waits
     def test_waiting_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
         def spent(seconds: str) -> float:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -158,7 +159,9 @@ class TestMany:
             return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
         begin = spent("0s")
-        assert spent("8s") - begin <= 0.08 + begin * 0.25  # the cost of start and end varies a little
+        cost = spent("8s") - begin
+        if cost > 0.08 + begin * 0.25:  # the cost of start and end varies a little
+            raise TooSlow(f"{cost:.2f} s of CPU in 8 s")
 
     def test_the_result_of_many_jobs_is_one_line_of_totals(self, queuectl: CommandLine, actor: Actor) -> None:
         for id in ("a", "b", "c"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from circles import turns
 from contract.archived import Between, counted, ids, move_all
 from factories import LEASE, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
@@ -122,7 +123,7 @@ WORKS: dict[str, tuple[Callable[[ArchivedStore], None], Callable[[list[str]], bo
 }
 
 
-@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize("work", turns(WORKS, 3))
 def test_a_process_that_dies_at_any_step_loses_and_duplicates_no_job(between: Between, work: str) -> None:
     do, is_well = WORKS[work]
     steps = 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from circles import turns
 from contract.grounds import MongoGround
 from contract.test_workers import worker
 from factories import LEASE, NOW, new_job, report, statuses
@@ -93,7 +94,8 @@ def sound(store: Store, jobs: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "code"), [*product(VERBS, (11600, TOO_SLOW)), ("add", 91), ("save", 10107), ("claim", 11602)]
+    ("verb", "code"),
+    turns([*product(VERBS, (11600, TOO_SLOW)), ("add", 91), ("save", 10107), ("claim", 11602)], 2),
 )
 def test_a_refusal_of_a_standalone_server_changes_nothing(
     alone: MongoGround, mongo_server: MongoServer, verb: str, code: int
@@ -110,7 +112,8 @@ def test_a_refusal_of_a_standalone_server_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("verb", "code"), [*product(("add",), NO_PRIMARY), *product(("save", "heartbeat"), (189, 11600))]
+    ("verb", "code"),
+    turns([*product(("add",), NO_PRIMARY), *product(("save", "heartbeat"), (189, 11600))], 2),
 )
 def test_a_request_during_an_election_is_repeated_silently(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int
@@ -125,7 +128,8 @@ def test_a_request_during_an_election_is_repeated_silently(
 
 
 @pytest.mark.parametrize(
-    ("verb", "code"), [*product(VERBS, (TOO_SLOW,)), ("add", 11602), ("save", 91), ("claim", 10107)]
+    ("verb", "code"),
+    turns([*product(VERBS, (TOO_SLOW,)), ("add", 11602), ("save", 91), ("claim", 10107)], 2),
 )
 def test_a_set_that_refuses_repeatedly_fails_within_the_timeout(
     replicated: MongoGround, mongo_set: ReplicaSet, verb: str, code: int

@@ -122,6 +122,7 @@ def in_turn(place: Place) -> bool:
 
 
 @needs_namespaces
+@pytest.mark.waits
 def test_a_live_worker_with_another_directory_keeps_its_job(place: Place, containers: Containers) -> None:
     containers.start("a", state="of-a")
     place.enqueue("--id", "j", LONG)
@@ -133,6 +134,7 @@ def test_a_live_worker_with_another_directory_keeps_its_job(place: Place, contai
 
 
 @needs_namespaces
+@pytest.mark.waits
 def test_in_another_pid_namespace_the_lease_decides_and_not_the_lock(
     place: Place, containers: Containers
 ) -> None:
@@ -151,6 +153,7 @@ def test_in_another_pid_namespace_the_lease_decides_and_not_the_lock(
 
 
 @pytest.mark.parametrize("kind", STATES)
+@pytest.mark.waits
 def test_a_copy_of_the_directory_does_not_prove_the_death_of_a_worker(
     place: Place, containers: Containers
 ) -> None:

@@ -94,6 +94,7 @@ class TestG3OneLiveAttempt:
         assert {job.attempts for job in jobs} == {1}
         assert {job.history[0].worker for job in jobs} <= {first.id, second.id}
 
+    @pytest.mark.waits
     def test_the_late_result_of_an_agent_stopped_beyond_its_lease_is_refused(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 30, "--kill-grace", "200ms")
@@ -240,6 +241,7 @@ class TestG5NoLimitFromLeases:
 class TestG6StoreOutage:
     """While the store cannot be reached, running commands continue and results wait."""
 
+    @pytest.mark.waits
     def test_a_locked_database_delays_results_and_loses_none(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 10)
@@ -505,6 +507,7 @@ class TestEndOfLeasesAndWorkers:
         assert not alive(first)
 
     @pytest.mark.parametrize("kind", ["sqlite"])  # of a server, other hosts may have the job by then
+    @pytest.mark.waits
     def test_a_stopped_worker_keeps_commands_that_run_on_this_host(self, place: Place) -> None:
         place.quick()
         enqueue_ticking(place, "j", 75)

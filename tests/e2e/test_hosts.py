@@ -95,6 +95,7 @@ def named(worker: WorkerProcess, word: str) -> list[str]:
     return [line.split()[2] for line in worker.lines() if re.search(rf"^[\dTZ:-]+ +{word} ", line)]
 
 
+@pytest.mark.waits
 class TestPartition:
     """One host is disconnected while its command runs; the other host can reach the server."""
 
@@ -230,6 +231,7 @@ class TestLostReplies:
         assert atlas.invoke("cancel", "j")[0] == 0
 
 
+@pytest.mark.waits
 class TestCommandsWithoutAServer:
     """Without a server, each command ends within a few seconds with one line and the documented exit code."""
 

@@ -75,6 +75,7 @@ def said(worker: WorkerProcess, words: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.waits
 class TestCannotDeliver:
     def test_the_worker_ends_at_the_second_signal_and_the_next_stores_the_result(self, place: Place) -> None:
         worker, id, pid = running(place)
@@ -102,6 +103,7 @@ class TestCannotDeliver:
 
 
 @pytest.mark.parametrize("kind", ["postgres"])
+@pytest.mark.waits
 def test_a_worker_waits_for_results_that_a_live_worker_cannot_store(place: Place) -> None:
     """The first worker has an old password and its lease has expired, but its command has ended: the job must not run
     again."""
@@ -131,6 +133,7 @@ def test_a_worker_waits_for_results_that_a_live_worker_cannot_store(place: Place
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.waits
 class TestWaitsCheaply:
     @pytest.mark.parametrize("phase", ["running", "draining"])
     def test_holder_and_agent_run_few_rounds_during_an_outage(self, place: Place, phase: str) -> None:
@@ -183,12 +186,13 @@ def test_a_worker_works_although_its_log_cannot_be_written(place: Place, redirec
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 @pytest.mark.parametrize("command", ["exec sleep 60", "sleep 60; true"], ids=["leader", "child"])
+@pytest.mark.waits
 def test_a_stopped_command_is_reported(place: Place, command: str) -> None:
     place.quick()  # the worker checks its commands at each heartbeat
     place.start_worker()
     id = place.enqueue(command)
     leader = int(str(eventually(lambda: (lease := place.job(id).lease) and lease.pid)))
-    pid = leader if command.startswith("exec") else children(leader)[0]
+    pid = leader if command.startswith("exec") else eventually(lambda: children(leader), what="the child")[0]
     os.kill(pid, signal.SIGSTOP)
     said = f"it is stopped (SIGSTOP) and does not end by itself; on host {os.uname().nodename}: "
     eventually(lambda: _stopped(place) == [True], what="the worker has seen that it is stopped")

@@ -1,11 +1,13 @@
 """The database file is deleted, moved or replaced under a running worker."""
 
 import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from e2e.harness import Place, WorkerProcess, alive
+from e2e.harness import QUEUECTL, Place, WorkerProcess, alive
 from facts import eventually
 
 pytestmark = pytest.mark.parametrize("kind", ["sqlite"])
@@ -42,7 +44,7 @@ def test_after_a_deletion_the_worker_serves_the_new_file(
         database(place).with_name(f"queue.db{end}").unlink()
     place.enqueue("--id", "new", "true")
     place.until("new", "completed", within=20)
-    assert said(worker, "another file is there")
+    eventually(lambda: said(worker, "another file is there"))
     assert [w["name"] for w in place.json("status")["workers"]] == ["w"]
 
 
@@ -72,6 +74,7 @@ def test_a_result_is_stored_when_the_moved_file_is_back(place: Place, worker: Wo
     assert place.until("j", "completed", within=20).attempts == 1
 
 
+@pytest.mark.waits
 def test_without_results_and_without_the_file_the_worker_ends_with_an_error(
     place: Place, worker: WorkerProcess
 ) -> None:
@@ -85,6 +88,7 @@ def test_without_results_and_without_the_file_the_worker_ends_with_an_error(
     assert not list(Path(f"{database(place)}-workers").glob("*.slots"))
 
 
+@pytest.mark.waits
 def test_a_file_that_is_not_a_queue_is_not_opened(place: Place, worker: WorkerProcess) -> None:
     forget_handle(place)
     for end in ENDS:
@@ -96,21 +100,23 @@ def test_a_file_that_is_not_a_queue_is_not_opened(place: Place, worker: WorkerPr
 
 
 def test_a_waiting_command_reports_the_deleted_file(place: Place) -> None:
-    import subprocess
-
-    from e2e.harness import QUEUECTL
-
     place.enqueue("--id", "j", "--delay", "1h", "true")
     with subprocess.Popen(
         [*QUEUECTL, "wait", "j"], env=place.env, cwd=place.work, stderr=subprocess.PIPE, text=True
     ) as waiting:
-        eventually(lambda: f"{database(place)}-wal" in open_files(waiting.pid), what="the command waits")
-        for end in ENDS:
-            database(place).with_name(f"queue.db{end}").unlink()
-        _, error = waiting.communicate(timeout=20)
+        try:
+            eventually(lambda: f"{database(place)}-wal" in open_files(waiting.pid), what="the command waits")
+            for end in ENDS:
+                database(place).with_name(f"queue.db{end}").unlink()
+            _, error = waiting.communicate(timeout=20)
+        finally:
+            waiting.kill()
     assert (waiting.returncode, "was deleted or replaced" in error) == (5, True), error
 
 
 def open_files(pid: int) -> set[str]:
-    folder = f"/proc/{pid}/fd"
-    return {os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}
+    found = set[str]()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # the process closed it just now
+            found.add(os.readlink(link))
+    return found

@@ -170,6 +170,7 @@ class TestMemoryFull:
 
 
 @pytest.mark.parametrize("kind", ["archived"])
+@pytest.mark.waits
 class TestArchiveOutage:
     """MongoDB cannot be reached for a while; the queue does not wait for MongoDB."""
 

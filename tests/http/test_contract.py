@@ -5,15 +5,9 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
-import jsonschema
-import openapi_spec_validator
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from schemathesis import GenerationMode
-from schemathesis.core.failures import Failure, FailureGroup
-from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 
 from factories import in_state
 from http_client import Client
@@ -29,7 +23,13 @@ from queuectl.service.request.fields import JobRequest
 COPY = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
+# Three libraries take more than a second to load, so only the tests that use them import them: each process of a run
+# imports this file.
+
+
 def test_the_document_is_valid_and_has_every_route() -> None:
+    import openapi_spec_validator
+
     found = json.loads(json.dumps(document(ROUTES)))
     openapi_spec_validator.validate(found)
     listed = {(method.upper(), path) for path, methods in found["paths"].items() for method in methods}
@@ -72,6 +72,8 @@ def test_each_error_says_what_to_do() -> None:
      ("/v1/jobs/a/output", "Output")],
 )  # fmt: skip
 def test_real_documents_match_their_schemas(server: Client, queue: LocalQueue, path: str, name: str) -> None:
+    import jsonschema
+
     queue._store.add([in_state("dead", "a"), in_state("processing", "b")])
     queue.enqueue([JobRequest(command="true", umask="022", stdin="x", timeout="5m", after=["b"])])
     answer = server("GET", path, Accept="application/json")
@@ -92,23 +94,24 @@ def examples(pytestconfig: pytest.Config) -> int:
     return 3 if pytestconfig.getoption("circle") in ("quick", "test") else 20
 
 
-SCHEMA = schemathesis.openapi.from_dict(document(ROUTES))
-OPERATIONS = {found.ok().label: found.ok() for found in SCHEMA.get_all_operations()}
-# `ignored_auth` sends requests of its own: `test_auth.py` has the matrix. `positive_data_acceptance` knows no rules
-# beyond the types: a name, a command, a time or a cursor may be a text and be refused.
-EXCLUDED = [ignored_auth, positive_data_acceptance]
-MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-
-
-@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("mode", ["positive", "negative"])
 def test_the_server_answers_every_request_as_the_document_says(
-    server: Client, queue: LocalQueue, examples: int, mode: GenerationMode
+    server: Client, queue: LocalQueue, examples: int, mode: str
 ) -> None:
     """Requests that are made from the document, right ones and wrong ones, on every route."""
+    import schemathesis
+    from schemathesis.core.failures import Failure, FailureGroup
+    from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
+
+    # `ignored_auth` sends requests of its own: `test_auth.py` has the matrix. `positive_data_acceptance` knows no rules
+    # beyond the types: a name, a command, a time or a cursor may be a text and be refused.
+    excluded = [ignored_auth, positive_data_acceptance]
+    schema = schemathesis.openapi.from_dict(document(ROUTES))
+    operations = {found.ok().label: found.ok() for found in schema.get_all_operations()}
     queue._store.add([in_state("dead", "a"), in_state("pending", "b")])
     url, headers = f"http://127.0.0.1:{server.port}", {"Authorization": "Bearer admin"}
     faults: list[str] = []
-    for label, operation in OPERATIONS.items():
+    for label, operation in operations.items():
 
         def check(case: Any) -> None:
             if getattr(case.body, "get", None) and "timeout" in (case.body or {}):
@@ -119,9 +122,9 @@ def test_the_server_answers_every_request_as_the_document_says(
             not_ready = case.path == "/readyz" and answer.status_code == 503
             if answer.status_code == 414 or not_ready:
                 return
-            case.validate_response(answer, excluded_checks=EXCLUDED, headers=headers)
+            case.validate_response(answer, excluded_checks=excluded, headers=headers)
 
-        strategy = operation.as_strategy(generation_mode=mode)
+        strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
         chosen = settings(
             max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
         )

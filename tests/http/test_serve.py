@@ -21,6 +21,7 @@ from queuectl.http.read_only_queue import read_only
 from queuectl.http.restricted_queue import READS
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
+from servers.endpoint import free_port
 from servers.postgres import PostgresServer
 
 
@@ -101,10 +102,18 @@ class TestSignals:
             eventually(lambda: not accepts(path))
             assert server.process.poll() is None
             assert server.end() == 0
-            reply = client.recv(65536)
+            reply = rest_of(client)
         assert reply.startswith(b"HTTP/1.1 503")
         assert b'"code":"draining"' in reply
         assert "Traceback" not in server.log
+
+
+def rest_of(client: socket.socket) -> bytes:
+    """All bytes until the server closes the connection."""
+    found = b""
+    while part := client.recv(65536):
+        found += part
+    return found
 
 
 def accepts(path: str) -> bool:
@@ -251,7 +260,7 @@ class TestTls:
 class TestKilled:
     def test_another_one_takes_its_port_and_its_socket(self, home: Home) -> None:
         socket_ = ("--socket", str(home.run / "s" / "s"))
-        first = home.serve("--port", "0", *socket_)
+        first = home.serve("--port", str(free_port()), *socket_)
         first.kill()
         second = home.serve("--port", str(first.port), *socket_)
         assert second.port == first.port

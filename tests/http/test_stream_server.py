@@ -15,8 +15,9 @@ import pytest
 from cli.acting import Actor
 from e2e.databases import PostgresDatabase
 from event_stream import EventStream
-from facts import eventually
+from facts import Stopwatch, eventually
 from queuectl.store.sqlite import SqliteStore
+from servers.endpoint import free_port
 from servers.postgres import PostgresServer
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
@@ -37,7 +38,7 @@ class Site:
     """A store in a directory, with a server on a port that stays the same, and perhaps a worker."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.port = root, 0
+        self.root, self.port = root, free_port()
         self.env = {
             "PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": os.pathsep.join(sys.path),
             "XDG_RUNTIME_DIR": str(root), "QUEUECTL_STORE": f"sqlite:///{root}/queue.db", "LANG": "C.UTF-8",
@@ -227,10 +228,10 @@ def test_the_process_ends_within_a_second_of_term(site: Site) -> None:
     ]
     for stream in streams:
         assert stream.until(":")
-    start = time.monotonic()
+    watch = Stopwatch()
     server.send_signal(signal.SIGTERM)
     assert server.wait(10) == 0
-    assert time.monotonic() - start < 1.0
+    watch.check(1.0)
     for stream in streams:
         assert stream.until("bye")
         stream.close()
@@ -244,9 +245,9 @@ def test_the_stream_of_a_revoked_token_is_closed_within_five_seconds(site: Site)
     with EventStream(site.port, PATH, token=token) as stream:
         stream.until(":")
         site.run("token", "revoke", "board")
-        start = time.monotonic()
+        watch = Stopwatch()
         assert not [event for event in stream if event.name != ":"]
-        assert time.monotonic() - start < 5.0
+        watch.check(5.0)
 
 
 def memory(pid: int) -> int:

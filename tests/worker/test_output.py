@@ -8,7 +8,7 @@ from pathlib import Path
 
 from holders import Worker
 
-from facts import eventually
+from facts import Stopwatch, TooSlow, eventually
 from queuectl.worker.host import process_table
 
 
@@ -34,14 +34,15 @@ def test_endless_output_needs_bounded_memory_and_delays_no_other_job(worker: Wor
     endless = worker.agent.start("yes", timeout=3.0, grace=0.1)
     worker.agent.started(endless)
     most = serve(worker, 1.0, worker.pid)
-    start = time.monotonic()
+    watch = Stopwatch()
     assert worker.agent.run("echo between")[1] == b"between\n"
-    assert time.monotonic() - start < 0.5
+    watch.check(0.5)
     most = max(most, serve(worker, 1.0, worker.pid))
     ended = worker.agent.exited(endless)
     assert most - before < 32 << 20
     rate = ended["output_bytes"] / (ended["finished_at"] - ended["started_at"])
-    assert rate > 30e6, f"{rate / 1e6:.0f} MB/s"
+    if rate <= 30e6:
+        raise TooSlow(f"{rate / 1e6:.0f} MB/s")
 
 
 def test_a_stopped_agent_does_not_block_a_command(worker: Worker) -> None:
