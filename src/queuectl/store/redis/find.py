@@ -166,19 +166,19 @@ def _last_ended(
 ) -> Iterator[Job]:
     """The ended jobs that match, last ended first, after a position."""
 
-    def place(job: Job) -> tuple[int, ...]:
+    def position_of(job: Job) -> tuple[int, ...]:
         return codec.position(job, "ended")
 
     found: Iterable[Job]
     if numbers is not None:
-        found = sorted(_matching(line, wanted, numbers, damaged), key=place)
+        found = sorted(_matching(line, wanted, numbers, damaged), key=position_of)
     else:
         states = wanted.states & TERMINAL if wanted.states else TERMINAL
         start = "+inf" if after is None else str(-after[0])
         lines = [_along(line, [f"ended:{state}"], start, "-inf", stride) for state in sorted(states)]
-        found = merge(*(_readable(rows, wanted, damaged) for rows in lines), key=place)
+        found = merge(*(_readable(rows, wanted, damaged) for rows in lines), key=position_of)
     return (
-        job for job in found if job.ended and matches(job, wanted) and (after is None or place(job) > after)
+        job for job in found if job.ended and matches(job, wanted) and (after is None or position_of(job) > after)
     )
 
 
