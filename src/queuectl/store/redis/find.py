@@ -178,7 +178,9 @@ def _last_ended(
         lines = [_along(line, [f"ended:{state}"], start, "-inf", stride) for state in sorted(states)]
         found = merge(*(_readable(rows, wanted, damaged) for rows in lines), key=position_of)
     return (
-        job for job in found if job.ended and matches(job, wanted) and (after is None or position_of(job) > after)
+        job
+        for job in found
+        if job.ended and matches(job, wanted) and (after is None or position_of(job) > after)
     )
 
 
