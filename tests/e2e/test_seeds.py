@@ -288,7 +288,8 @@ class TestRetryScenarioOfSeed004:
         assert round((first.run_at - first.history[0].finished_at).total_seconds(), 1) == 2.0
         place.until("fail1", "dead", within=25)
         delays = _pauses(place, "fail1")
-        assert [delay // wait for delay, wait in zip(delays, (2, 4, 8), strict=True)] == [1, 1, 1], delays
+        # The clocks of store and host differ by some milliseconds, and a busy machine starts a job late.
+        assert [(delay + 0.1) // wait for delay, wait in zip(delays, (2, 4, 8), strict=True)] == [1, 1, 1]
         assert "fail1" in place.run("dlq", "list")
         said = "\n".join(worker.lines())
         assert said.count("fail1 exit code 1") == 4

@@ -136,7 +136,7 @@ _WAITED = an_object(
     }
 )
 _ENQUEUED = an_object(
-    {"id": TEXT, "number": COUNT, "state": TEXT, "existing": FLAG, "finished_at": INSTANT},
+    {"id": TEXT, "number": COUNT, "state": TEXT, "existing": FLAG, "finished_at": or_null(INSTANT)},
     optional=("existing", "finished_at"),
 )
 _ANY_OBJECT: Schema = {"type": "object"}
