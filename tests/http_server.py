@@ -14,7 +14,8 @@ from queuectl.errors import Unauthenticated
 from queuectl.http import listen
 from queuectl.http.app import application
 from queuectl.http.call import Caller
-from queuectl.http.forwarded import Forwarded, proxies
+from queuectl.http.forwarded import Forwarded
+from queuectl.http.proxies import proxies
 from queuectl.http.routes import ROUTES
 from queuectl.http.server import Server
 from queuectl.http.server_state import ServerState

@@ -134,6 +134,9 @@ SIDEWAYS = {
     ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.serve", "http.assembly"): "becomes the server, as `cli.worker` becomes the worker",
     ("cli.serve", "http.supervision"): "becomes the server of a worker",
+    ("cli.server_options", "http.options"): "names the options of a server",
+    ("cli.start_serving", "http.options"): "checks the options of a server before the worker starts",
+    ("cli.start_serving", "http.bind_rules"): "checks where a server may listen before the worker starts",
     (
         "cli.start_serving",
         "http.listen",

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from e2e.databases import PostgresDatabase
 from e2e.harness import Place, WorkerProcess, alive, children
 from facts import Stopwatch, eventually
+from http_process import self_signed
 from servers.endpoint import free_port
 
 
@@ -34,6 +36,18 @@ class Server:
     def pid(self) -> int:
         """The server process."""
         return next((pid for pid in children(self.worker.pid) if "serve" in words_of(pid)), 0)
+
+    def kill(self) -> float:
+        """Kill the server process. The seconds until another one answers a request."""
+        watch = Stopwatch()
+        os.kill(self.pid(), signal.SIGKILL)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().status == 200
+        finally:
+            connection.close()
+        return watch.seconds
 
     def token(self) -> str:
         (file,) = self.place.root.glob(f"state/queuectl/serve-{self.port}.json")
@@ -142,6 +156,19 @@ class TestDeath:
         (place.work / "go").touch()
         place.until(runs, "completed")
 
+    def test_another_server_answers_within_a_second_and_no_command_is_disturbed(self, place: Place) -> None:
+        server = Server(place, "--count", "3")
+        counts = "i=0; while [ ! -e go ]; do echo $i; i=$((i+1)); sleep 0.01; done"
+        runs = [place.enqueue(counts) for _ in range(3)]
+        for id in runs:
+            place.until(id, "processing")
+        assert min(server.kill() for _ in range(3)) < 1.0
+        (place.work / "go").touch()
+        for id in runs:
+            assert place.until(id, "completed").attempts == 1
+            printed = place.output(id).decode().split()
+            assert printed == [str(n) for n in range(len(printed))]
+
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 class TestStart:
@@ -178,6 +205,61 @@ class TestStart:
         eventually(lambda: server.pid() not in (0, first), what="another server")
         assert place.agent_pid(server.worker) != agent
         assert "running" in server.run("status")
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+class TestOptions:
+    def test_the_server_gets_the_options_that_begin_with_serve(
+        self, place: Place, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        short = tmp_path_factory.mktemp("s")
+        certificate = self_signed(short, "IP:127.0.0.1")
+        runs = place.enqueue("while [ ! -e go ]; do sleep 0.05; done")
+        path = short / "private" / "s"
+        words = ("--serve-read-only", "--serve-anonymous", "view", "--serve-socket", str(path))
+        tls = ("--serve-tls-cert", certificate[0], "--serve-tls-key", certificate[1])
+        server = Server(place, *words, *tls, "--serve-allow-host", "a.example", "b.example")
+        place.until(runs, "processing")
+        trust = ssl.create_default_context(cafile=certificate[0])
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=20, context=trust)
+        statuses = list[int]()
+        for method, host in [("GET", "a"), ("GET", "b"), ("GET", "c"), ("POST", "a")]:
+            connection.request(method, "/v1/jobs", headers={"Host": f"{host}.example:{server.port}"})
+            with connection.getresponse() as reply:
+                statuses.append(reply.status)
+                reply.read()
+        connection.close()
+        assert statuses == [200, 200, 421, 403]
+        assert runs in place.run("list", QUEUECTL_STORE=f"http+unix://{path}")
+        (place.work / "go").touch()
+        place.until(runs, "completed")
+
+    def test_an_address_beyond_this_machine_follows_the_rules_of_serve(self, place: Place) -> None:
+        address = ("worker", "start", "--drain", "--serve", "0.0.0.0:0")
+        message = place.run_error(*address, code=2)
+        assert (
+            "--serve 0.0.0.0 is reached from other machines, and there is no token and no encryption"
+            in message
+        )
+        assert "--serve-tls-cert and --serve-tls-key, or --serve-public-url" in message
+        place.run("token", "create", "board", "--scope", "view")
+        assert "there is no encryption" in place.run_error(*address, code=2)
+        assert "listening on http://0.0.0.0:" in place.run_error(*address, "--serve-insecure-http", code=0)
+
+    def test_a_server_that_is_started_again_has_the_same_options(
+        self, place: Place, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        path = tmp_path_factory.mktemp("s") / "private" / "s"
+        server = Server(place, "--serve-anonymous", "view", "--serve-socket", str(path))
+        server.kill()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", "/v1/status")
+        assert connection.getresponse().status == 200
+        connection.close()
+        assert "running" in place.run("status", QUEUECTL_STORE=f"http+unix://{path}")
+        server.run("worker", "stop")
+        assert server.worker.wait() == 0
+        assert not path.exists()
 
 
 @pytest.mark.proof

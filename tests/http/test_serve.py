@@ -60,17 +60,21 @@ class TestStart:
 
     def test_without_its_libraries_it_says_how_to_install_them(self, home: Home) -> None:
         without = "import sys; sys.modules['starlette'] = None"
-        script = f"{without}; from queuectl.cli.main import main; sys.exit(main(['serve']))"
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            env=home.env,
-            cwd=home.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 5
-        assert "pip install 'queuectl[http]'" in done.stderr
+        said = list[tuple[int, str]]()
+        for words in (["serve"], ["serve", "--port", "70000"]):
+            script = f"{without}; from queuectl.cli.main import main; sys.exit(main({words}))"
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                env=home.env,
+                cwd=home.root,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said.append((done.returncode, done.stderr))
+        assert said[0][0] == 5
+        assert "pip install 'queuectl[http]'" in said[0][1]
+        assert said[1] == (2, "queuectl: --port: '70000' is not a port from 0 to 65535\n")
 
     def test_it_tells_systemd_when_it_is_ready_and_when_it_ends(self, home: Home) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

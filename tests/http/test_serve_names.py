@@ -9,7 +9,7 @@ from http_server import running, serving
 from queuectl.errors import InvalidInput
 from queuectl.http import hosts
 from queuectl.http.bind_rules import check_bind
-from queuectl.http.forwarded import proxies
+from queuectl.http.proxies import proxies
 from queuectl.http.server_state import ServerState
 
 

@@ -10,7 +10,7 @@ from queuectl.cli.references import JOBS_HELP, references
 from queuectl.cli.report import Act
 from queuectl.domain.instant import format_instant, in_range
 from queuectl.domain.job import TERMINAL
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.changing import Change
@@ -153,7 +153,7 @@ def _start(session: "Session") -> datetime | None:
     if session.args.at is not None:
         return _time(session, session.args.at)
     if session.args.delay is not None:
-        return in_range(session.queue.now() + parse_duration(session.args.delay))
+        return in_range(session.queue.now() + of_option("--delay", parse_duration, session.args.delay))
     return None
 
 
@@ -187,7 +187,7 @@ def purge(session: "Session") -> int:
     states = states_of(session.args.state)
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
-    before = session.queue.now() - parse_duration(session.args.older_than)
+    before = session.queue.now() - of_option("--older-than", parse_duration, session.args.older_than)
     return purge_all(session, Filter(states=states, ended_before=before))
 
 

@@ -10,7 +10,7 @@ from queuectl.cli.references import JOBS_HELP, reference, references
 from queuectl.cli.report import Act
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, InvalidInput
 
@@ -40,7 +40,9 @@ def list_(session: "Session") -> int:
         queue=args.queue,
         tag=args.tag,
         batch=args.batch,
-        created_since=session.queue.now() - parse_duration(args.since) if args.since else None,
+        created_since=session.queue.now() - of_option("--since", parse_duration, args.since)
+        if args.since
+        else None,
     )
     return jobs.print_jobs(session, wanted, jobs.limit_of(args), columns_of(args.columns))
 
@@ -95,7 +97,7 @@ def purge_options(parser: "Parser") -> None:
 def purge(session: "Session") -> int:
     """Delete dead jobs, after a confirmation."""
     older = session.args.older_than
-    before = session.queue.now() - parse_duration(older) if older else None
+    before = session.queue.now() - of_option("--older-than", parse_duration, older) if older else None
     return purge_all(session, Filter(states=DEAD, ended_before=before))
 
 

@@ -11,7 +11,7 @@ from queuectl.cli.render import fields, lay_out, table
 from queuectl.cli.screen import print_status, screen
 from queuectl.domain.ids import is_made
 from queuectl.domain.job import STATES, Attempt, Cause, Job, State
-from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.quantity import format_duration, of_option, parse_duration
 from queuectl.domain.query import Filter, Found, Page, Sort, Unreadable
 from queuectl.errors import InvalidInput
 from queuectl.service import listing, shapes
@@ -110,7 +110,9 @@ def list_(session: "Session") -> int:
         queue=args.queue,
         tag=args.tag,
         batch=args.batch,
-        created_since=session.queue.now() - parse_duration(args.since) if args.since else None,
+        created_since=session.queue.now() - of_option("--since", parse_duration, args.since)
+        if args.since
+        else None,
     )
     return print_jobs(session, wanted, limit_of(args), columns)
 

@@ -11,17 +11,16 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from queuectl import bootstrap
-from queuectl.domain.quantity import parse_duration, parse_port, parse_size
-from queuectl.errors import InvalidInput, MissingExtra, QueuectlError
+from queuectl.cli import server_options
+from queuectl.domain.quantity import parse_port
+from queuectl.errors import MissingExtra, QueuectlError
 from queuectl.service.settings import Sources
 from queuectl.service.shapes import document
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
-    from queuectl.http.assembly import Listening, Options
+    from queuectl.http.assembly import Listening
     from queuectl.http.supervision import Supervision
 
 PORT = 7733
@@ -33,14 +32,7 @@ def serve_options(parser: "Parser") -> None:
     _add_places(parser)
     # for the holder of a worker alone: the descriptor of its channel to this server
     parser.add_argument("--supervised", type=int, help=argparse.SUPPRESS)
-    parser.flag("--read-only", help="refuse every change")
-    parser.add_argument("--anonymous", choices=("view",), help="let everybody look, without a token")
-    parser.flag("--insecure-http", help="listen beyond this machine without encryption")
-    parser.flag("--access-log", help="log each request")
-    for name, metavar, help in VALUES:
-        parser.add_argument(name, metavar=metavar, help=help)
-    for name, metavar, help in LISTS:
-        parser.add_argument(name, metavar=metavar, nargs="+", action="extend", default=[], help=help)
+    server_options.add_rows(parser)
     parser.example("queuectl serve", f"on http://127.0.0.1:{PORT}, until Ctrl+C")
     parser.example("queuectl serve --port 0 --read-only", "on a free port; nobody changes anything")
     parser.example(
@@ -57,22 +49,6 @@ def _add_places(parser: "Parser") -> None:
         help="where it listens (default 127.0.0.1); none: a Unix socket alone",
     )
     parser.add_argument("--port", metavar="N", default=str(PORT), help=f"default {PORT}; 0 takes a free one")
-
-
-VALUES = (
-    ("--socket", "PATH", "listen at a Unix socket too: only you can open it, without a token"),
-    ("--public-url", "URL", "its URL behind a reverse proxy"),
-    ("--tls-cert", "FILE", "certificate with its chain (PEM)"),
-    ("--tls-key", "FILE", "the key of the certificate (PEM)"),
-    ("--job-cwd", "DIR", "where jobs run that name no directory (default: your home)"),
-    ("--request-timeout", "D", "longest time of a request (default 30s)"),
-    ("--max-body", "SIZE", "longest body of a request (default 16MiB)"),
-    ("--max-bulk", "SIZE", "longest body of JSON lines (default 1GiB)"),
-)
-LISTS = (
-    ("--trust-proxy", "ADDRESS", "proxies whose X-Forwarded-For is believed"),
-    ("--allow-host", "NAME", "further names by which clients call it"),
-)
 
 
 def serve(session: "Session") -> int:
@@ -93,15 +69,27 @@ def serve(session: "Session") -> int:
 def _serve(
     session: "Session", announce: Callable[["Listening"], None], supervision: "Supervision | None" = None
 ) -> int:
+    args = session.args
+    host, port = None if args.host == "none" else args.host, parse_port(args.port, option="--port: ")
+    options = server_options.parsed(host, port, server_options.given(args))
     with _extra():
         from queuectl.http.assembly import serve
-    options = _options(session.args)
     session.say_unused()
+    _log_to_stderr(verbose=args.verbose)
+    serve(
+        _sources(session),
+        options,
+        lambda listening: _begin(session, announce, listening),
+        supervision=supervision,
+    )
+    return 0
+
+
+def _begin(session: "Session", announce: Callable[["Listening"], None], listening: "Listening") -> None:
+    """Announce a server that accepts connections. A warning before that would also precede a refused option."""
     if os.geteuid() == 0:
         session.say("queuectl: this server runs as root")
-    _log_to_stderr(verbose=session.args.verbose)
-    serve(_sources(session), options, announce, supervision=supervision)
-    return 0
+    announce(listening)
 
 
 def require_extra() -> None:
@@ -128,53 +116,6 @@ def missing_library(library: str | None) -> MissingExtra:
         f"the server needs {library}, which is not installed",
         f"run: {quote(sys.executable)} -m pip install 'queuectl[http]'",
     )
-
-
-def _options(args: "Namespace") -> "Options":
-    from queuectl.http.assembly import Options
-
-    if (args.tls_cert is None) != (args.tls_key is None):
-        raise InvalidInput("--tls-cert and --tls-key need each other", "give both")
-    host = None if args.host == "none" else args.host
-    return Options(
-        host=host,
-        port=parse_port(args.port, option="--port: "),
-        socket=_socket(args.socket) if args.socket or host is None else None,
-        tls=(args.tls_cert, args.tls_key) if args.tls_cert else None,
-        public_url=args.public_url or "",
-        trust_proxy=tuple(args.trust_proxy),
-        allow_host=tuple(args.allow_host),
-        insecure_http=args.insecure_http,
-        anonymous=args.anonymous is not None,
-        read_only=args.read_only,
-        job_cwd=_directory(args.job_cwd),
-        request_timeout=parse_duration(args.request_timeout or "30s").total_seconds(),
-        max_body=parse_size(args.max_body or "16MiB"),
-        max_bulk=parse_size(args.max_bulk or "1GiB"),
-        access_log=args.access_log,
-    )
-
-
-def _socket(given: str | None) -> str:
-    """The path of the Unix socket. The default is where the system keeps files of running programs of one user."""
-    if given:
-        return os.path.abspath(given)
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    if not os.path.isabs(base):
-        raise InvalidInput(
-            "there is no place for the Unix socket", "set XDG_RUNTIME_DIR, or give --socket PATH"
-        )
-    return os.path.join(base, "queuectl", "serve.sock")
-
-
-def _directory(given: str | None) -> str:
-    """The directory in which jobs run whose request names none."""
-    if given is None:
-        home = os.path.expanduser("~")
-        return home if os.path.isdir(home) else "/"
-    if not os.path.isdir(given):
-        raise InvalidInput(f"--job-cwd: {given!r} is no directory")
-    return os.path.abspath(given)
 
 
 def _sources(session: "Session") -> Sources:

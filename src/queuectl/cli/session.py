@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from queuectl import bootstrap, terminal
 from queuectl.cli.output import Data, Talk, as_json_for
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.errors import InvalidInput
 from queuectl.service.settings import Sources
 
@@ -86,7 +86,11 @@ class Session:
             raise InvalidInput("--durability does not work through a server", "give it to queuectl serve")
         if not self.store_url.startswith("https:"):
             _import_http_client()
-        given = parse_duration(self.args.patience).total_seconds() if self.args.patience else None
+        given = (
+            of_option("--patience", parse_duration, self.args.patience).total_seconds()
+            if self.args.patience
+            else None
+        )
         changes = PATIENCE if given is None else given
         reads = LOOKING if given is None and self.out.isatty() else changes
         return bootstrap.open_remote(

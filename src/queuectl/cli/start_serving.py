@@ -1,66 +1,89 @@
-"""`worker start --serve`: opens the sockets of the server, and says how the holder starts it.
+"""`worker start --serve`: checks the options of the server, opens its sockets, and says how the holder starts it.
 
 The sockets are opened here, so that a port that is taken is reported before the worker starts.
 """
 
-import socket
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from queuectl.cli import server_options
 from queuectl.cli.serve import require_extra
 from queuectl.domain.quantity import parse_port
 from queuectl.errors import CommandFailed, InvalidInput
+from queuectl.service.queue import Queue
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from queuectl.cli.session import Session
+    from queuectl.http.options import Options
+
+EXAMPLE = "for example --serve 127.0.0.1:7733"
 
 
 class Serving(NamedTuple):
-    """A host, and the sockets that listen there."""
+    """A server that can be started."""
 
-    host: str
-    port: int
-    sockets: list[socket.socket]
+    options: "Options"
+    addresses: list[str]
+    given: server_options.Given
 
 
-def open_sockets(text: str) -> Serving:
-    """Listen at HOST:PORT. Raises InvalidInput, MissingExtra, CommandFailed."""
-    host, port = _host_and_port(text)
-    require_extra()
+def checked(args: "Namespace") -> Serving | None:
+    """The server that the options ask for; None without --serve. Raises InvalidInput, MissingExtra."""
+    given = server_options.given(args, server_options.OF_WORKER.replace("-", "_"))
+    if args.serve is None:
+        if words := server_options.words(given):
+            name = words[0].partition("=")[0].replace("--", f"--{server_options.OF_WORKER}")
+            raise InvalidInput(f"{name} needs --serve HOST:PORT", EXAMPLE)
+        return None
+    host, port = _host_and_port(args.serve)
+    with server_options.named_as_given():
+        options = server_options.parsed(host, port, given)
+        require_extra()
+        from queuectl.http.options import check
+
+        return Serving(options, check(options).addresses, given)
+
+
+def check_address(serving: Serving, queue: Queue) -> None:
+    """Raise InvalidInput for an address that other machines reach, without a token or encryption."""
+    from queuectl.http.bind_rules import check_bind, has_token
+
+    options = serving.options
+    with server_options.named_as_given():
+        check_bind(
+            options.host or "",
+            serving.addresses,
+            has_token=has_token(queue),
+            is_encrypted=options.is_encrypted,
+        )
+
+
+def started(session: "Session", serving: Serving, url: str) -> dict[str, Any]:
+    """The server in the configuration of the holder, with open sockets. Raises CommandFailed.
+
+    The URL of the store may contain a password, so it is in no argument.
+    """
     from queuectl.http import listen
 
+    options, given = serving.options, serving.given
+    host = options.host or ""
     try:
-        addresses = listen.resolve(host)
-    except InvalidInput as error:
-        raise InvalidInput(f"--serve: {host!r} is no address of this machine", _EXAMPLE) from error
-    if not all(map(listen.is_loopback, addresses)):
-        raise InvalidInput(
-            f"--serve: {host} is reached from other machines, and this server has no encryption",
-            "start queuectl serve beside the worker: it has --tls-cert, --public-url and --insecure-http",
-        )
-    try:
-        opened = listen.open_all(host, addresses, port, None)
+        opened = listen.open_all(host, serving.addresses, options.port, None)
     except CommandFailed as error:
-        raise CommandFailed(
-            f"--serve: {error.message}", f"--serve {_joined(host, 0)} takes a free one"
-        ) from error
-    return Serving(host, opened.port, opened.tcp)
-
-
-def server_of(session: "Session", serving: Serving, url: str) -> dict[str, Any]:
-    """The server in the configuration of the holder. The URL of the store may contain a password."""
-    given = [("--config", session.args.config), ("--durability", session.args.durability)]
-    flags = [word for name, value in given if value for word in (name, value)]
+        free = f"[{host}]:0" if ":" in host else f"{host}:0"
+        raise CommandFailed(f"--serve: {error.message}", f"--serve {free} takes a free one") from error
+    own = [("--config", session.args.config), ("--durability", session.args.durability)]
+    flags = [word for name, value in own if value for word in (name, value)]
     verbose = ["--verbose"] if session.args.verbose else []
-    words = ["serve", "--quiet", *verbose, *flags, "--host", serving.host, "--port", str(serving.port)]
+    place = ["--host", host, "--port", str(opened.port)]
+    words = ["serve", "--quiet", *verbose, *flags, *place, *server_options.words(given)]
     return {
         "argv": [sys.executable, "-P", "-m", "queuectl", *words],
         "environment": {"QUEUECTL_STORE": url},
-        "sockets": [each.detach() for each in serving.sockets],
+        "sockets": [each.detach() for each in opened.tcp],
     }
-
-
-_EXAMPLE = "for example --serve 127.0.0.1:7733"
 
 
 def _host_and_port(text: str) -> tuple[str, int]:
@@ -74,8 +97,4 @@ def _host_and_port(text: str) -> tuple[str, int]:
             return host, parse_port(port)
     except InvalidInput:
         pass
-    raise InvalidInput(f"--serve: {text!r} is not HOST:PORT", _EXAMPLE)
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    raise InvalidInput(f"--serve: {text!r} is not HOST:PORT", EXAMPLE)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.render import table
 from queuectl.domain.instant import format_age
-from queuectl.domain.quantity import parse_duration, parse_port
+from queuectl.domain.quantity import of_option, parse_duration, parse_port
 from queuectl.domain.token import SCOPES, Issued, Token
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.shapes import document, instant
@@ -47,7 +47,7 @@ def create_options(parser: "Parser") -> None:
 def create(session: "Session") -> int:
     """Store a new token, and print its secret: the only time that it is shown."""
     args = session.args
-    expires = None if args.expires == "none" else parse_duration(args.expires)
+    expires = None if args.expires == "none" else of_option("--expires", parse_duration, args.expires)
     queues = _words(args.queue) if args.queue else None
     issued = session.queue.create_token(args.name, _words(args.scope), expires=expires, queues=queues)
     return _show(session, issued, "created")
@@ -144,7 +144,7 @@ def rotate_options(parser: "Parser") -> None:
 
 def rotate(session: "Session") -> int:
     """Give a token a new secret, and print it."""
-    keep: timedelta = parse_duration(session.args.keep)
+    keep: timedelta = of_option("--keep", parse_duration, session.args.keep)
     return _show(session, session.queue.rotate_token(session.args.name, keep=keep), "rotated")
 
 

@@ -10,7 +10,7 @@ from queuectl.cli.references import JOBS_HELP, own_job, references
 from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job
-from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.quantity import format_duration, of_option, parse_duration
 from queuectl.domain.query import Counts, Filter
 from queuectl.errors import InvalidInput, NotFound, QueuectlError, UnreadableJob
 from queuectl.service import shapes
@@ -45,7 +45,7 @@ def wait(session: "Session") -> int:
     args = session.args
     if sum((bool(args.job), bool(args.batch), args.all)) != 1:
         raise InvalidInput("exactly one selection of jobs is expected", "give jobs, or --batch, or --all")
-    timeout = parse_duration(args.timeout) if args.timeout else None
+    timeout = of_option("--timeout", parse_duration, args.timeout) if args.timeout else None
     try:
         ids = _meant(session)
     except NotFound as error:

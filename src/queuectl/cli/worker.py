@@ -8,15 +8,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from queuectl import bootstrap, config, trust
+from queuectl.cli import server_options
 from queuectl.clock import random_bytes
 from queuectl.config import Settings
 from queuectl.domain.names import check_name
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import CommandFailed, InvalidInput, StoreUnavailable
 from queuectl.service import registry, shapes
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.cli.start_serving import Serving
@@ -39,6 +42,8 @@ def start_options(parser: "Parser") -> None:
         "--drain-timeout", metavar="D", help="after this time of draining, end the running commands"
     )
     parser.add_argument("--serve", metavar="HOST:PORT", help="an HTTP server beside the worker")
+    group = parser.add_argument_group("the server of --serve, as with queuectl serve")
+    server_options.add_rows(group, server_options.OF_WORKER)
     parser.flag("--clean-env", help="give commands a minimal environment instead of the worker's")
     parser.add_argument("--log-format", choices=("plain", "json"), help="the format of the log")
     disconnected = "while the store cannot be reached: commands continue, or end before their lease expires"
@@ -56,8 +61,8 @@ def start_options(parser: "Parser") -> None:
 def start(session: "Session") -> int:
     """Become a worker: this process turns into the holder. With --detach start a worker."""
     args = session.args
-    count = _slots(args.count)
-    serving = _serving(args.serve)
+    count, drain_timeout = _slots(args.count), _drain_timeout(args.drain_timeout)
+    serving = _serving(args)
     wanted = check_name("--name", args.name) if args.name else f"{os.uname().nodename}-{os.getpid()}"
     if sys.platform == "win32":
         raise CommandFailed(
@@ -66,30 +71,34 @@ def start(session: "Session") -> int:
     session.refuse_remote(
         "worker start", "a worker needs the store itself: --store postgresql://… on that host"
     )
+    if serving is not None:
+        from queuectl.cli.start_serving import check_address
+
+        check_address(serving, session.queue)
     settings = session.queue.settings()
     session.say_unused()
     session.queue.create()  # first, because the worker's directory lies beside it
     said = session.queue.describe()
     if said.archived:
         _ask_the_archive(session)
-    document = _holder_config(session, settings, count, _free_name(session, wanted))
+    document = _holder_config(session, settings, count, drain_timeout, _free_name(session, wanted))
     if serving is not None:
-        from queuectl.cli.start_serving import server_of
+        from queuectl.cli.start_serving import started
 
-        document["server"] = server_of(session, serving, document["agent"]["url"])
+        document["server"] = started(session, serving, document["agent"]["url"])
     session.say(f"queuectl: store {said.url} ({said.durability})")
     _warn(session, settings)
     session.close()
     return _start_detached(session, document) if args.detach else _become_holder(session, document)
 
 
-def _serving(given: str | None) -> "Serving | None":
-    """The open sockets of --serve. They stay open in the holder, after this process has become it."""
-    if given is None:
+def _serving(args: "Namespace") -> "Serving | None":
+    """The server of --serve."""
+    if not any(value for name, value in vars(args).items() if name.startswith("serve")):
         return None
-    from queuectl.cli.start_serving import open_sockets
+    from queuectl.cli.start_serving import checked
 
-    return open_sockets(given)
+    return checked(args)
 
 
 def _warn(session: "Session", settings: Settings) -> None:
@@ -134,12 +143,18 @@ def _free_name(session: "Session", wanted: str) -> str:
 
 
 def _slots(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_SLOTS:
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST_SLOTS:
         raise InvalidInput(f"--count: {text!r} is not a count from 1 to {MOST_SLOTS}")
     return int(text)
 
 
-def _holder_config(session: "Session", settings: Settings, count: int, name: str) -> dict[str, Any]:
+def _drain_timeout(text: str | None) -> float | None:
+    return of_option("--drain-timeout", parse_duration, text).total_seconds() if text else None
+
+
+def _holder_config(
+    session: "Session", settings: Settings, count: int, drain_timeout: float | None, name: str
+) -> dict[str, Any]:
     args = session.args
     directory, url = bootstrap.worker_directory(session.store_url), bootstrap.absolute(session.store_url)
     bootstrap.refuse_shared(url)
@@ -150,7 +165,7 @@ def _holder_config(session: "Session", settings: Settings, count: int, name: str
         "count": count,
         "directory": directory,
         "log_format": log_format,
-        "drain_timeout": parse_duration(args.drain_timeout).total_seconds() if args.drain_timeout else None,
+        "drain_timeout": drain_timeout,
         "on_hangup": args.on_hangup or ("ignore" if args.detach else None),
         "ready_fd": None,
         "server": None,

@@ -9,7 +9,7 @@ from queuectl.cli.references import own_job
 from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
-from queuectl.domain.quantity import format_duration, parse_duration
+from queuectl.domain.quantity import format_duration, of_option, parse_duration
 from queuectl.domain.worker import Worker
 from queuectl.errors import Conflict, InvalidInput, StoreUnavailable
 from queuectl.service import registry, shapes
@@ -53,7 +53,7 @@ def stop_options(parser: "Parser") -> None:
 def stop(session: "Session") -> int:
     """Ask workers to exit, and wait for this. A worker that does not answer is not reported as stopped."""
     args = session.args
-    timeout = parse_duration(args.timeout).total_seconds() if args.timeout else None
+    timeout = of_option("--timeout", parse_duration, args.timeout).total_seconds() if args.timeout else None
     items = _chosen(session)
     own = own_job(session)
     session.queue.stop([item.worker.id for item in items], at_once=args.now)

@@ -1,8 +1,12 @@
 """Converts durations (`90`, `1500ms`, `2h30m`, `1d`) and sizes (`512`, `64KiB`, `1MiB`) from and to text."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 from queuectl.errors import InvalidInput
+
+Value = TypeVar("Value")
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"": 1, "b": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3}
@@ -25,6 +29,14 @@ def parse_duration(text: str) -> timedelta:
     if not seen or total > LONGEST.total_seconds():
         raise _bad_duration(text)
     return timedelta(seconds=total)
+
+
+def of_option(option: str, parse: Callable[[str], Value], text: str) -> Value:
+    """The value of an option. Raises InvalidInput with the name of the option."""
+    try:
+        return parse(text)
+    except InvalidInput as error:
+        raise InvalidInput(f"{option}: {error.message}", error.hint) from error
 
 
 def parse_port(text: str, least: int = 0, *, option: str = "") -> int:

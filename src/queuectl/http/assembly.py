@@ -7,16 +7,15 @@ from contextlib import closing, contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from queuectl.errors import StoreAbsent
 from queuectl.http import hosts, listen, local_token, store_opening
 from queuectl.http.app import application
 from queuectl.http.auth import TokenAuthenticator
-from queuectl.http.bind_rules import check_bind
+from queuectl.http.bind_rules import check_bind, has_token
 from queuectl.http.call import NOBODY, Caller
-from queuectl.http.forwarded import Forwarded, proxies
+from queuectl.http.forwarded import Forwarded
+from queuectl.http.options import Options, check
 from queuectl.http.read_only_queue import read_only
 from queuectl.http.routes import ROUTES
 from queuectl.http.server import Server
@@ -30,44 +29,6 @@ FILES = 4096
 """Open files that a server may need: each connection is one, and the store has some."""
 
 USUAL = WireLimits()
-
-
-class Options(Struct, frozen=True, kw_only=True):
-    """What `queuectl serve` was given.
-
-    host     the address or name to listen at; None for a Unix socket alone
-    socket   the path of the Unix socket; None for none
-    tls      the files of the certificate and of its key
-    job_cwd  the working directory of jobs whose request names none
-
-    `request_timeout` is seconds, the other bounds are bytes.
-    """
-
-    host: str | None
-    port: int
-    socket: str | None
-    tls: tuple[str, str] | None
-    public_url: str
-    trust_proxy: tuple[str, ...]
-    allow_host: tuple[str, ...]
-    insecure_http: bool
-    anonymous: bool
-    read_only: bool
-    job_cwd: str
-    request_timeout: float
-    max_body: int
-    max_bulk: int
-    access_log: bool
-
-    @property
-    def scheme(self) -> str:
-        """The scheme of the TCP socket."""
-        return "https" if self.tls else "http"
-
-    @property
-    def is_encrypted(self) -> bool:
-        """Whether secrets do not cross the network in clear, or the person accepts that they do."""
-        return bool(self.tls) or self.public_url.startswith("https:") or self.insecure_http
 
 
 class Listening(NamedTuple):
@@ -92,14 +53,16 @@ def serve(
 
     Raises InvalidInput, CommandFailed, StoreUnusable.
     """
-    public_url = hosts.public_url(options.public_url) if options.public_url else ""
-    is_proxy = proxies(options.trust_proxy)
-    tls = listen.tls(*options.tls) if options.tls else None
-    addresses = [] if options.host is None else listen.resolve(options.host)
+    public_url, is_proxy, tls, addresses = check(options)
     queue, fault = store_opening.first(sources, read_only=options.read_only)
     with closing(queue):
-        has_token = _has_token(queue, fault)
-        check_bind(options.host or "", addresses, has_token=has_token, is_encrypted=options.is_encrypted)
+        # While the store does not answer, it is unknown whether it has a token; but then nobody can use the server.
+        check_bind(
+            options.host or "",
+            addresses,
+            has_token=fault is not None or has_token(queue),
+            is_encrypted=options.is_encrypted,
+        )
         with (
             closing(_sockets(options, addresses, supervision)) as sockets,
             _local_token(options, sockets) as local,
@@ -129,9 +92,9 @@ def serve(
 
 
 def _sockets(options: Options, addresses: list[str], supervision: Supervision | None) -> listen.Sockets:
-    """The listening sockets: those of the worker, or new ones."""
+    """The listening sockets. Those for TCP come from the worker, if there is one."""
     if supervision is not None:
-        return listen.inherited(supervision.listeners)
+        return listen.inherited(supervision.listeners, options.socket)
     return listen.open_all(options.host or "", addresses, options.port, options.socket)
 
 
@@ -145,17 +108,6 @@ def _begin(
     announce(listening)
     if supervision is not None:
         supervision.obey(server, state)
-
-
-def _has_token(queue: Queue, fault: str | None) -> bool:
-    """Whether somebody can use the server. Unknown while the store does not answer: then nobody can yet."""
-    if fault is not None:
-        return True
-    try:
-        now = queue.now()
-        return any(not token.has_expired(token.secrets[0], now) for token in queue.tokens())
-    except StoreAbsent:  # a server that only reads creates no store
-        return False
 
 
 @contextmanager

@@ -1,9 +1,19 @@
 """Which addresses a server may listen at: beyond this machine, only with a token and without secrets in clear."""
 
-from queuectl.errors import InvalidInput
+from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.http.listen import is_loopback
+from queuectl.service.queue import Queue
 
 ENCRYPT = "--tls-cert and --tls-key, or --public-url https://… of a proxy, or --insecure-http"
+
+
+def has_token(queue: Queue) -> bool:
+    """Whether somebody can use the server."""
+    try:
+        now = queue.now()
+        return any(not token.has_expired(token.secrets[0], now) for token in queue.tokens())
+    except StoreAbsent:  # a server that only reads creates no store
+        return False
 
 
 def check_bind(host: str, addresses: list[str], *, has_token: bool, is_encrypted: bool) -> None:

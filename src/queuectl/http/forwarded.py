@@ -1,37 +1,14 @@
 """Requests that come through a reverse proxy: the path below which it serves, and the address of its client."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from queuectl.errors import InvalidInput
 from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
-
-IsProxy = Callable[[str], bool]
-
-
-def proxies(given: Sequence[str]) -> IsProxy:
-    """Whether an address is one of these addresses or in one of these networks. Raises InvalidInput."""
-    networks = list[IPv4Network | IPv6Network]()
-    for text in given:
-        try:
-            networks.append(ip_network(text, strict=False))
-        except ValueError:
-            raise InvalidInput(
-                f"--trust-proxy: {text!r} is no address", "write 10.0.0.5 or 10.0.0.0/24"
-            ) from None
-    return lambda peer: any(_in(peer, network) for network in networks)
-
-
-def _in(peer: str, network: IPv4Network | IPv6Network) -> bool:
-    try:
-        return ip_address(peer) in network
-    except ValueError:
-        return False
+from queuectl.http.proxies import IsProxy
 
 
 class Forwarded:

@@ -73,9 +73,10 @@ def open_all(host: str, addresses: list[str], port: int, path: str | None) -> So
     return sockets
 
 
-def inherited(listeners: list[socket.socket]) -> Sockets:
-    """The TCP sockets that another process has opened."""
-    return Sockets(listeners, [listener.getsockname()[0] for listener in listeners], None)
+def inherited(listeners: list[socket.socket], path: str | None) -> Sockets:
+    """The TCP sockets that another process has opened, and a new Unix socket."""
+    addresses = [listener.getsockname()[0] for listener in listeners]
+    return Sockets(listeners, addresses, unix(path) if path else None)
 
 
 def _add(sockets: Sockets, address: str, port: int) -> None:
