@@ -86,7 +86,7 @@ VERSION_1 = {
     "lease": "deadline attempt_ids",
     "drain": "[done]",
     "stop": "[now]",
-    "leave": "why",
+    "store_lost": "why",
     "store": "[away]",
     "name": "name",
     "reload": "",

@@ -278,7 +278,7 @@ class TestEnd:
     def test_a_worker_that_waits_for_its_server_starts_nothing(self, start: Start, served: Served) -> None:
         (served.folder / "deaf").touch()
         worker = start()
-        worker.agent.send("leave", why="the database is lost")
+        worker.agent.send("store_lost", why="the database is lost")
         eventually(lambda: served.bytes == "bl")
         children = children_of(worker)
         attempt_id = worker.agent.start("sleep 60")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from queuectl.cli.render import table
 from queuectl.domain.instant import format_age
-from queuectl.domain.quantity import of_option, parse_duration, parse_port
-from queuectl.domain.token import SCOPES, Issued, Token
+from queuectl.domain.quantity import format_duration, of_option, parse_duration, parse_port
+from queuectl.domain.token import KEEP, LIFETIME, SCOPES, Issued, Token
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service.shapes import document, instant
 from queuectl.service.shapes import tokens as shapes
@@ -29,7 +29,10 @@ def create_options(parser: "Parser") -> None:
         required=True,
         help=f"what it allows: {', '.join(SCOPES)}; several with commas, or given again",
     )
-    parser.add_argument("--expires", metavar="D", default="90d", help="valid for this time (90d), or none")
+    lifetime = format_duration(LIFETIME)
+    parser.add_argument(
+        "--expires", metavar="D", default=lifetime, help=f"valid for this time ({lifetime}), or none"
+    )
     parser.add_argument(
         "--queue",
         metavar="Q",
@@ -137,7 +140,10 @@ def revoke(session: "Session") -> int:
 def rotate_options(parser: "Parser") -> None:
     """Add the arguments of `token rotate`: the name, and how long the old secret stays valid."""
     parser.add_argument("name", metavar="NAME", help="the token")
-    parser.add_argument("--keep", metavar="D", default="1h", help="the old secret stays valid so long (1h)")
+    keep = format_duration(KEEP)
+    parser.add_argument(
+        "--keep", metavar="D", default=keep, help=f"the old secret stays valid for this time ({keep})"
+    )
     parser.example("queuectl token rotate deploy", "a new secret; the old one is valid for one more hour")
     parser.example("queuectl token rotate deploy --keep 0", "the old secret is refused at once")
 

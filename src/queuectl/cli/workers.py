@@ -113,10 +113,10 @@ def _silence(session: "Session", silent: Silence) -> str:
     hint = f"if its host no longer exists: queuectl worker forget {registry.address(item, known)}"
     if dead:
         hint = "the next queuectl worker start on this host takes its jobs back at once"
-    return f"{worker_in_words(item)} does not answer: it {age}{ended}; {_held(silent, session)} ({hint})"
+    return f"{worker_in_words(item)} does not answer: it {age}{ended}; {_claims_in_words(silent, session)} ({hint})"
 
 
-def _held(silent: Silence, session: "Session") -> str:
+def _claims_in_words(silent: Silence, session: "Session") -> str:
     """The jobs of a worker that does not answer. If the worker died on this host, its guard has ended them."""
     at, jobs = silent.taken_back_at, silent.jobs
     if at is None:
@@ -235,7 +235,7 @@ def _taken_back(session: "Session", silent: Silence, jobs: "Sequence[Job]") -> s
     taken = f", {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'} taken back" if jobs else ""
     gone = {job.id for job in jobs}
     rest = [job for job in silent.jobs if job.id not in gone]
-    return taken + (f"; {_held(Silence(silent.item, rest), session)}" if rest else "")
+    return taken + (f"; {_claims_in_words(Silence(silent.item, rest), session)}" if rest else "")
 
 
 def _which(parser: "Parser") -> None:

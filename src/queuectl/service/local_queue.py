@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from queuectl import config
@@ -341,7 +342,7 @@ class LocalQueue:
         name: str,
         scopes: Sequence[str],
         *,
-        expires: timedelta | None = timedelta(days=90),
+        expires: timedelta | UnsetType | None = UNSET,
         queues: Sequence[str] | None = None,
         by: str | None = None,
     ) -> "Issued":
@@ -363,7 +364,7 @@ class LocalQueue:
 
         tokens.revoke(self._store, name)
 
-    def rotate_token(self, name: str, *, keep: timedelta = timedelta(hours=1)) -> "Issued":
+    def rotate_token(self, name: str, *, keep: timedelta | UnsetType = UNSET) -> "Issued":
         from queuectl.service import tokens
 
         return tokens.rotate(self._store, name, keep=keep, random=random_bytes)

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from msgspec import UNSET, UnsetType
+
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.query import Counts, Filter, Found, Page
@@ -251,21 +253,25 @@ class Queue(Protocol):
         name: str,
         scopes: Sequence[str],
         *,
-        expires: timedelta | None = ...,
+        expires: timedelta | UnsetType | None = UNSET,
         queues: Sequence[str] | None = None,
         by: str | None = None,
     ) -> Issued:
         """Store a new token, and return it with its secret, which nothing can show again.
 
-        It is valid for `expires` (None: for ever; default: 90 days). `queues` are the queues in which it allows to
-        enqueue and to change jobs (None: all). Raises InvalidInput; Conflict if there is a token of this name.
+        It is valid for `expires` (None: for ever; default: `LIFETIME` of `domain.token`). `queues` are the queues in
+        which it allows to enqueue and to change jobs (None: all). Raises InvalidInput; Conflict if there is a token of
+        this name.
         """
 
     def revoke_token(self, name: str) -> None:
         """Delete a token. Each server refuses it within 2 s. Raises NotFound."""
 
-    def rotate_token(self, name: str, *, keep: timedelta = ...) -> Issued:
-        """Give a token a new secret. The old one stays valid for `keep` (default: an hour). Raises NotFound."""
+    def rotate_token(self, name: str, *, keep: timedelta | UnsetType = UNSET) -> Issued:
+        """Give a token a new secret. The old one stays valid for `keep` (default: `KEEP` of `domain.token`).
+
+        Raises NotFound.
+        """
 
     # The store
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from msgspec import UNSET, UnsetType
+
 from queuectl.domain import token as tokens
 from queuectl.domain.token import Issued, Token
 from queuectl.errors import CommandFailed, Conflict, NotFound, OutcomeUnknown, StoreError
@@ -26,7 +28,7 @@ def create(
     name: str,
     scopes: Sequence[str],
     *,
-    expires: timedelta | None,
+    expires: timedelta | UnsetType | None,
     queues: Sequence[str] | None,
     by: str,
     random: Random,
@@ -36,7 +38,8 @@ def create(
     for queue in given.queues or ():
         known_queue(store, queue)
     new = random(tokens.RANDOM_BYTES)
-    issued = tokens.issue(name, given, expires=expires, by=by, now=store.now(), random=new)
+    lifetime = tokens.LIFETIME if expires is UNSET else expires
+    issued = tokens.issue(name, given, expires=lifetime, by=by, now=store.now(), random=new)
     if not store.compare_and_swap("tokens", name, tokens.entry(issued.token), 0):
         raise Conflict(f"there is a token {name}", f"queuectl token rotate {name} gives it a new secret")
     return issued
@@ -50,9 +53,9 @@ def revoke(store: Store, name: str) -> None:
     raise _overtaken(name)
 
 
-def rotate(store: Store, name: str, *, keep: timedelta, random: Random) -> Issued:
+def rotate(store: Store, name: str, *, keep: timedelta | UnsetType, random: Random) -> Issued:
     """Give a token a new secret; the old one stays valid for `keep`. Raises NotFound."""
-    new = random(tokens.RANDOM_BYTES)
+    new, kept = random(tokens.RANDOM_BYTES), tokens.KEEP if keep is UNSET else keep
     for _ in range(TRIES):
         entry = _entry(store, name)
         token = tokens.token_of(name, entry.value)
@@ -60,7 +63,7 @@ def rotate(store: Store, name: str, *, keep: timedelta, random: Random) -> Issue
             raise CommandFailed(
                 f"token {name} is damaged in the store", f"queuectl token revoke {name}, then create it again"
             )
-        issued = tokens.rotate(token, keep=keep, now=store.now(), random=new)
+        issued = tokens.rotate(token, keep=kept, now=store.now(), random=new)
         if store.compare_and_swap("tokens", name, tokens.entry(issued.token), entry.version):
             return issued
     raise _overtaken(name)

@@ -110,7 +110,7 @@ class Stop(NamedTuple):
     now: bool = False
 
 
-class Leave(NamedTuple):
+class StoreLost(NamedTuple):
     """Agent: the store is lost permanently. The holder exits with 1, unless results wait for the store."""
 
     why: str
@@ -249,7 +249,7 @@ ToHolder = (
     | LeaseDeadline
     | Drain
     | Stop
-    | Leave
+    | StoreLost
     | StoreState
     | Rename
     | Reload
@@ -267,7 +267,7 @@ MESSAGES: dict[str, type[Message]] = {
     "lease": LeaseDeadline,
     "drain": Drain,
     "stop": Stop,
-    "leave": Leave,
+    "store_lost": StoreLost,
     "store": StoreState,
     "name": Rename,
     "reload": Reload,

@@ -9,6 +9,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET, UnsetType
+
 from queuectl.clock import boottime
 from queuectl.config import OPTIONS, Settings
 from queuectl.domain.instant import format_instant, parse_instant
@@ -334,8 +336,8 @@ class RemoteQueue:
         if answer.refused:
             raise answer.refused
         with understood(self._channel):
-            [held] = answer.document["claims"]
-            return shapes.silence_of(held), [job_of(each) for each in answer.document["jobs"]]
+            [claims] = answer.document["claims"]
+            return shapes.silence_of(claims), [job_of(each) for each in answer.document["jobs"]]
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.http.client import tokens
@@ -347,7 +349,7 @@ class RemoteQueue:
         name: str,
         scopes: Sequence[str],
         *,
-        expires: timedelta | None = timedelta(days=90),
+        expires: timedelta | UnsetType | None = UNSET,
         queues: Sequence[str] | None = None,
         by: str | None = None,  # noqa: ARG002  the server stores the name of the token
     ) -> "Issued":
@@ -360,7 +362,7 @@ class RemoteQueue:
 
         tokens.revoke(self._channel, name)
 
-    def rotate_token(self, name: str, *, keep: timedelta = timedelta(hours=1)) -> "Issued":
+    def rotate_token(self, name: str, *, keep: timedelta | UnsetType = UNSET) -> "Issued":
         from queuectl.http.client import tokens
 
         return tokens.rotate(self._channel, name, keep)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
+from msgspec import UNSET, UnsetType
+
 from queuectl.domain.token import Issued, Token
 from queuectl.errors import OutcomeUnknown
 from queuectl.http.client.channel import Answer, Channel, part
@@ -21,16 +23,17 @@ def create(
     channel: Channel,
     name: str,
     scopes: Sequence[str],
-    expires: timedelta | None,
+    expires: timedelta | UnsetType | None,
     queues: Sequence[str] | None,
 ) -> Issued:
     """A new token. If a reply with a secret is lost, nothing shows the secret again."""
-    body = {
+    body: dict[str, object] = {
         "name": name,
         "scopes": list(scopes),
-        "expires": None if expires is None else expires.total_seconds(),
         "queues": None if queues is None else list(queues),
     }
+    if expires is not UNSET:
+        body["expires"] = None if expires is None else expires.total_seconds()
     answer = channel.call("POST", "/v1/tokens", body=body, handled=(409,))
     if answer.refused and answer.repeated:
         raise OutcomeUnknown(
@@ -49,9 +52,9 @@ def revoke(channel: Channel, name: str) -> None:
         raise answer.refused
 
 
-def rotate(channel: Channel, name: str, keep: timedelta) -> Issued:
+def rotate(channel: Channel, name: str, keep: timedelta | UnsetType) -> Issued:
     """A new secret for a token."""
-    body = {"keep": keep.total_seconds()}
+    body = {} if keep is UNSET else {"keep": keep.total_seconds()}
     return _issued(channel, channel.call("POST", f"/v1/tokens/{part(name)}/rotate", body=body))
 
 

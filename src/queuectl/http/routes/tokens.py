@@ -6,7 +6,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from queuectl.domain import quantity
-from queuectl.domain.token import KEEP, LIFETIME, Scope, Token
+from queuectl.domain.token import Scope, Token
 from queuectl.errors import NotFound
 from queuectl.http.call import Call, Reply
 from queuectl.http.table import NoBody, Route
@@ -47,7 +47,7 @@ def create(call: Call) -> Reply:
     issued = call.queue.create_token(
         new.name,
         new.scopes,
-        expires=LIFETIME if new.expires is UNSET else _duration(new.expires),
+        expires=UNSET if new.expires is UNSET else _duration(new.expires),
         queues=new.queues,
         by=call.caller.name,
     )
@@ -59,7 +59,7 @@ def create(call: Call) -> Reply:
 def rotate(call: Call) -> Reply:
     """The token, with its new secret."""
     wanted: Rotation = call.body
-    keep = KEEP if wanted.keep is UNSET else _duration(wanted.keep) or timedelta(0)
+    keep = UNSET if wanted.keep is UNSET else _duration(wanted.keep) or timedelta(0)
     return Reply(shapes.issued(call.queue.rotate_token(call.path["name"], keep=keep)))
 
 

@@ -212,15 +212,7 @@ def _job(row: Any) -> Job:
         version=version,
         lease=None
         if attempt_id is None
-        else Lease(
-            attempt_id=attempt_id,
-            worker=worker,
-            claimed_at=moment(claimed_at),
-            until=moment(lease_until),
-            slot=slot,
-            pid=pid,
-            started_at=None if lease_started_at is None else moment(lease_started_at),
-        ),
+        else _lease(attempt_id, worker, claimed_at, lease_until, slot, pid, lease_started_at),
         cancel_requested=None if cancel_requested is None else _cancels().decode(cancel_requested),
         waiting_for=() if waiting_for is None else _names().decode(waiting_for),
         history=() if history is None else _histories().decode(history),
@@ -231,6 +223,20 @@ def _job(row: Any) -> Job:
         started_at=None if started_at is None else moment(started_at),
         finished_at=None if finished_at is None else moment(finished_at),
         cause=cause,
+    )
+
+
+def _lease(
+    attempt_id: str, worker: str, claimed_at: int, until: int, slot: int, pid: int, started_at: int | None
+) -> Lease:
+    return Lease(
+        attempt_id=attempt_id,
+        worker=worker,
+        claimed_at=moment(claimed_at),
+        until=moment(until),
+        slot=slot,
+        pid=pid,
+        started_at=None if started_at is None else moment(started_at),
     )
 
 

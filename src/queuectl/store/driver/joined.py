@@ -4,7 +4,8 @@ Only the verbs that an enqueue needs are here. Nothing is committed, retried or 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic
 
@@ -14,6 +15,23 @@ from queuectl.store.driver import verdict
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Connection, Moment, Now, Verbs
 from queuectl.store.protocol import Added, Entry, Saved, Table
+
+
+@contextmanager
+def savepoint(run: Callable[[str], object], *, is_open: Callable[[], bool]) -> Iterator[None]:
+    """A block in a savepoint of the caller's transaction: if the block raises, its changes are undone.
+
+    `is_open`: whether the transaction still exists. After some errors the database has ended the whole transaction.
+    """
+    run("SAVEPOINT queuectl_call")
+    try:
+        yield
+    except BaseException:
+        if is_open():
+            run("ROLLBACK TO SAVEPOINT queuectl_call")
+            run("RELEASE SAVEPOINT queuectl_call")
+        raise
+    run("RELEASE SAVEPOINT queuectl_call")
 
 
 class JoinedStore(ABC, Generic[Connection, Now, Moment]):

@@ -16,7 +16,7 @@ from queuectl.domain.instant import EARLIEST
 from queuectl.domain.job import Job
 from queuectl.errors import InvalidInput
 from queuectl.store.driver import codec
-from queuectl.store.driver.joined import JoinedStore
+from queuectl.store.driver.joined import JoinedStore, savepoint
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
 from queuectl.store.postgres import address, claim, find, output, purge, registry, swap, write
@@ -76,24 +76,13 @@ class JoinedSession(Session[JoinedLine]):
         """Call `work` in a savepoint. What it did is undone if it raises."""
         refuse_unusable(self._caller)
         try:
-            self._line.run("SAVEPOINT queuectl_call")
-            try:
+            with savepoint(self._line.run, is_open=lambda: not self._caller.closed):
                 self._refuse_other_schema()
-                answer = work(self._line, *args)
-            except BaseException:
-                if (
-                    self._caller.info.transaction_status == TransactionStatus.INERROR
-                    or not self._caller.closed
-                ):
-                    self._line.run("ROLLBACK TO SAVEPOINT queuectl_call")
-                    self._line.run("RELEASE SAVEPOINT queuectl_call")
-                raise
-            self._line.run("RELEASE SAVEPOINT queuectl_call")
+                return work(self._line, *args)
         except psycopg.Error as error:
             if self._caller.closed:
                 raise self._translator.lost(writing=False) from error  # the transaction is lost with it
             raise self._translator.refused(error) from error
-        return answer
 
     def _refuse_other_schema(self) -> None:
         if self._queue not in _checked:

@@ -18,7 +18,7 @@ import apsw
 
 from queuectl.clock import Clock
 from queuectl.errors import InvalidInput, StoreUnavailable, StoreUnusable
-from queuectl.store.driver.joined import JoinedStore
+from queuectl.store.driver.joined import JoinedStore, savepoint
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
 from queuectl.store.sqlite import (
@@ -55,17 +55,9 @@ class JoinedSession(Session[apsw.Connection]):
     def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
         """Call `work` in a savepoint. What it did is undone if it raises."""
         connection = self._connection
-        with _translated(self.shown), _plain(connection):
-            connection.execute("SAVEPOINT queuectl_call")
-            try:
-                answer = work(connection, *args)
-            except BaseException:
-                if connection.in_transaction:  # SQLite undoes the whole transaction for some errors
-                    connection.execute("ROLLBACK TO queuectl_call")
-                    connection.execute("RELEASE queuectl_call")
-                raise
-            connection.execute("RELEASE queuectl_call")
-        return answer
+        within = savepoint(connection.execute, is_open=lambda: connection.in_transaction)
+        with _translated(self.shown), _plain(connection), within:
+            return work(connection, *args)
 
 
 class SqliteJoined(JoinedStore[apsw.Connection, Now, Now]):

@@ -12,7 +12,7 @@ from queuectl.clock import boottime
 from queuectl.errors import QueuectlError, StoreAbsent, StoreGone
 from queuectl.store.protocol import AttemptRef
 from queuectl.worker.agent.context import Context
-from queuectl.worker.protocol import Leave, Reload
+from queuectl.worker.protocol import Reload, StoreLost
 
 PATIENCE = 10.0
 """Seconds for which a file may be missing or incomplete before a worker without results exits."""
@@ -55,7 +55,7 @@ class MissingFile:
             raise SystemExit(0)
         if boottime() - self._since >= PATIENCE:
             why = f"{fault.message}, and nothing is left to deliver to it"
-            self._connection.send(Leave(why))
+            self._connection.send(StoreLost(why))
 
     def _is_gone(self, fault: QueuectlError) -> bool:
         return self._path is not None and isinstance(fault, StoreAbsent | StoreGone)

@@ -95,7 +95,7 @@ class Holder:
             protocol.Rename: self._on_rename,
             protocol.Reload: self._on_reload,
             protocol.StoreState: lambda m, _: self._shutdown.on_store(m.away),
-            protocol.Leave: lambda m, _: self._shutdown.on_leave(m.why),
+            protocol.StoreLost: lambda m, _: self._shutdown.on_store_lost(m.why),
         }
 
     def run(self) -> tuple[int, bool]:
@@ -116,7 +116,7 @@ class Holder:
                 self._log.not_ready(self._server.fault)
                 return 1, True
             if (status := self._shutdown.exit_status(now)) is not None:
-                return status, status == 0 or self._shutdown.left
+                return status, status == 0 or self._shutdown.store_lost
             before = boottime()
             self._agents.flush(before)
             self._wait(before)

@@ -52,7 +52,7 @@ class Shutdown:
         self._signals = 0
         self._drain_end, self._report, self._patience = Deadline(), Deadline(), Deadline()
         self._away: str | None = None
-        self._leaving: str | None = None
+        self._store_lost: str | None = None
         self._said_bye = False
 
     @property
@@ -61,9 +61,9 @@ class Shutdown:
         return PHASES[min(self._phase, STOPPING)]
 
     @property
-    def left(self) -> bool:
+    def store_lost(self) -> bool:
         """Whether the agent has reported that the store is lost permanently, and no result waits for the store."""
-        return self._leaving is not None
+        return self._store_lost is not None
 
     def due(self) -> float:
         """When `run_due` must be called."""
@@ -91,10 +91,10 @@ class Shutdown:
         if away and self._phase > DRAINING and self._patience.at != NEVER:
             self._patience.set(min(self._patience.at, boottime() + AWAY_PATIENCE))
 
-    def on_leave(self, why: str) -> None:
+    def on_store_lost(self, why: str) -> None:
         """Handle the permanent loss of the store. While a result waits, the worker stays: the store may be restored."""
         if self._status is None:
-            self._leaving = why if self._supervisor.empty else None
+            self._store_lost = why if self._supervisor.empty else None
 
     def enter(self, phase: int, *, asked: bool = True) -> None:
         """Begin a later phase. `asked`: a signal or an instruction is the cause; only then a drain is logged."""
@@ -134,8 +134,8 @@ class Shutdown:
         if self._server.abandoned:
             self._log.not_ready("the worker was stopped before its server accepted requests")
             return 0
-        if self._leaving is not None and self._supervisor.empty:
-            self._log.write("leaving", f"leaving: {self._leaving}")
+        if self._store_lost is not None and self._supervisor.empty:
+            self._log.write("leaving", f"leaving: {self._store_lost}")
             return 1
         if self._phase == RUNNING or self._supervisor.running:
             self._patience.clear()
