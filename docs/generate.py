@@ -1,8 +1,8 @@
-"""Rewrites what the documentation says of the code, from the code: `make docs`, or `python docs/generate.py [--check]`.
+"""Writes the generated parts of the documentation from the code: `make docs`, or `python docs/generate.py [--check]`.
 
-`cli.md` is written whole, from the parsers, the errors and the options. In the other pages only what stands between
-`<!-- generated: NAME -->` and `<!-- end of NAME -->` is ours. The output depends on nothing but the source: no
-width of a terminal, no version of Python, no clock. `tests/test_docs.py` fails while a page is stale.
+A generated part of a page is between `<!-- generated: NAME -->` and `<!-- end of NAME -->`. The output depends on the
+source alone: not on the width of a terminal, the version of Python, or the clock. `tests/test_docs.py` fails if a page
+is stale.
 """
 
 import argparse
@@ -23,17 +23,15 @@ from queuectl.http.openapi import document
 from queuectl.http.problem import CODES
 from queuectl.http.routes import ROUTES
 from queuectl.interrupt import INTERRUPTED
-from queuectl.service.settings import WORDS
 from queuectl.service.shapes import jobs, workers
 from queuectl.store import protocol
 
 DOCS = Path(__file__).parent
-NOTE = "<!-- Written by docs/generate.py from the source. Change the source, then: make docs -->"
 EVERYWHERE = "everywhere"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write what has changed; with --check only say so, and exit with 1 if there is any."""
+    """Write the pages that have changed; with --check only name them. Returns 1 if --check finds one."""
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
     for path in stale:
         print(path.relative_to(DOCS.parent))
@@ -43,18 +41,18 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def pages() -> dict[Path, str]:
-    """Every page with a generated part, as it should read."""
+    """The text of each page that has a generated part."""
     return {
-        DOCS / "cli.md": cli(),
+        DOCS / "cli.md": filled(DOCS / "cli.md", COMMAND_LINE),
         DOCS / "http.md": filled(DOCS / "http.md", {"routes": routes, "codes": codes}),
         DOCS / "lifecycle.md": filled(DOCS / "lifecycle.md", {"diagram": diagram, "arrows": arrows}),
-        DOCS / "store-contract.md": filled(DOCS / "store-contract.md", {"verbs": verbs, "answers": answers}),
+        DOCS / "store-contract.md": filled(DOCS / "store-contract.md", {"verbs": verbs, "answers": values}),
         DOCS / "openapi.json": json.dumps(document(ROUTES), indent=1, ensure_ascii=False) + "\n",
     }
 
 
 def filled(path: Path, parts: dict[str, Callable[[], str]]) -> str:
-    """A page with its generated parts renewed. Raises ValueError when a marker is missing."""
+    """The page with new generated parts. Raises ValueError if a marker is missing."""
     text = path.read_text("utf-8")
     for name, part in parts.items():
         begin, end = f"<!-- generated: {name} -->", f"<!-- end of {name} -->"
@@ -88,7 +86,7 @@ def _edges() -> dict[tuple[str, str], list[str]]:
 
 
 def arrows() -> str:
-    """The same as a table, with the conditions."""
+    """All transitions with their conditions, as a table."""
     rows = [
         (f"`{a.event}`", f"`{a.source}`" if a.source else "–", f"`{a.target}`", a.when)
         for a in lifecycle.ARROWS
@@ -118,24 +116,24 @@ def codes() -> str:
 
 
 def verbs() -> str:
-    """Each verb with its signature and what it promises."""
+    """Each verb with its signature and its docstring."""
     parts = []
     for node in _class("Store").body:
         if isinstance(node, ast.FunctionDef):
             arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
             returns = ast.unparse(node.returns) if node.returns else "None"
             parts.append(
-                f"### `{node.name}`\n\n```python\n{node.name}({arguments}) -> {returns}\n```\n\n{_told(node)}"
+                f"### `{node.name}`\n\n```python\n{node.name}({arguments}) -> {returns}\n```\n\n{_docstring(node)}"
             )
     return "\n\n".join(parts)
 
 
-def answers() -> str:
-    """The small values that verbs take and answer."""
+def values() -> str:
+    """The values that verbs take and return."""
     values = [
         node.name for node in _protocol().body if isinstance(node, ast.ClassDef) and node.name != "Store"
     ]
-    return "\n\n".join(f"### `{name}`\n\n{_told(_class(name))}" for name in values)
+    return "\n\n".join(f"### `{name}`\n\n{_docstring(_class(name))}" for name in values)
 
 
 def _protocol() -> ast.Module:
@@ -146,7 +144,7 @@ def _class(name: str) -> ast.ClassDef:
     return next(node for node in _protocol().body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
-def _told(node: ast.FunctionDef | ast.ClassDef) -> str:
+def _docstring(node: ast.FunctionDef | ast.ClassDef) -> str:
     """A docstring as markdown: lines of `name    meaning` become a list."""
     paragraphs = (ast.get_docstring(node) or "").split("\n\n")
     return "\n\n".join(_list(paragraph) if "   " in paragraph else paragraph for paragraph in paragraphs)
@@ -162,24 +160,6 @@ def _list(paragraph: str) -> str:
 
 # The command line
 
-CONVENTIONS = """\
-Data goes to stdout; messages, warnings and progress go to stderr. Tables and colour appear on a terminal only;
-elsewhere a list has one line per row, tabs between the columns and no heading. `NO_COLOR` and `--color` apply, and
-a closed pipe (`| head`) ends a command without a message. With `--json` stdout has one JSON document, also for an
-error.
-
-A JOB is an id, a number, a unique prefix of an id, or `@last` for the newest job.
-Commands that take several jobs read ids from stdin for `-`.
-
-Durations: `90` and `90s`, `1500ms`, `5m`, `2h30m`, `1d`, `2w`. Sizes: `512`, `64KiB`, `1MiB`, `2GB`. Times: RFC
-3339, such as `2026-11-22T15:00:00Z`; `10:30` (the next time the clock shows it), `now` and `@1798761600` (seconds
-since 1970). A time without a zone is local time, and the command says so. Where the clocks go forward, a skipped
-time means the end of the gap; where they go back, a repeated time means the first of the two.
-
-Lines for `enqueue -` and `--file` are shell commands, or JSON jobs if they begin with `{"`. Empty lines and lines
-that begin with `#` are skipped, and a backslash at the end of a line joins it with the next line; with
-`--plain-lines` each line is a command as it is. Byte order marks and line ends of Windows editors are removed."""
-
 NAMES = f"""\
 Ids of jobs and the names of queues, tags, batches and workers follow one rule, so that they fit into a URL, a file name
 and a shell word: {names.RULE}. Only what makes a new name is checked; queues, tags and batches with other names, from
@@ -192,68 +172,6 @@ killed it, {TIMED_OUT} when it ran longer than its timeout, and {NO_CODE} when t
 lost, could not start, no such job, or the wait itself timed out): stderr says which. `wait` for several jobs exits with
 0 if all of them completed, else with 1."""
 
-WHERE_FROM = """\
-A value comes from the first of these that has one: the flag, the environment variable, the configuration file, the
-store's shared settings, the default. `queuectl config list --origin` shows which one won. The file is the one that
-`--config` names, else `./queuectl.toml`, else `$XDG_CONFIG_HOME/queuectl/config.toml`; a setting stands there by its
-name: `max_retries = 5`, `lease = "1m"`."""
-
-SHARED = """\
-`queuectl config set` stores them for all clients and workers of the store. They apply to jobs that are enqueued and
-attempts that are claimed afterwards; running workers read them with their next heartbeat. `max-retries` and
-`max_retries` are the same."""
-
-DOTENV = """\
-A `.env` file in the working directory is read for `QUEUECTL_STORE`, `DATABASE_URL`, `MONGODB_URI` and `REDIS_URL`
-alone, where these are not set already. Of the files in the working directory only those count that nobody else may have
-written ([security](security.md#files-and-who-may-write-to-them)). A relative path in `QUEUECTL_STORE`, in `--store`
-or in a file is relative to the working directory, and made absolute when it is read.
-
-`DATABASE_URL`, `MONGODB_URI` and `REDIS_URL` by themselves choose no store: without `QUEUECTL_STORE` jobs are kept in
-the default one, and `enqueue`, `worker start` and `status` say so.
-
-A store is created by `enqueue`, `worker start`, `config set` and `doctor --create` alone, which say so. Looking at the
-default store, or at a server, where there is none yet shows an empty queue and says that there is none; a file that was
-named and is missing is an error (exit code 5). A queue in Redis with an archive is marked as one by looking, too."""
-
-JSON = """\
-Keys are added and never renamed; `schema` says so. Times are RFC 3339 in UTC, durations are seconds. `list` and `logs`
-also know `--jsonl`: one document a line."""
-
-JSON_NOTES = """\
-Some keys are there so that a program can make the same values again. Of a job: `sort_key` is the number by which ready
-jobs are ordered, `boost` the waiting time that one point of priority is worth, and `content` the digest of the request.
-Of a worker: `slots` follows from the claims in the store, `reported` is the state and the slots that the worker itself
-reported with its last heartbeat; `boot_id` and `directory` identify its host and its files. Of a queue in `status`:
-`oldest_due` is the time since which its oldest job has been due, `oldest_due_seconds` its distance from `now`. An error
-also has `index` if one of several requests is wrong, `ids` if the result of an enqueue is unknown, and `id`, `number`
-and `reason` if a job cannot be read."""
-
-
-def cli() -> str:
-    """The whole page."""
-    parts = [
-        "# The command line",
-        NOTE,
-        CONVENTIONS,
-        NAMES,
-        "## Commands",
-        _overview(),
-        f"Still to come, and refused by name until then: {', '.join(f'`{word}`' for word in TO_COME)}.",
-        *(_command(command) for command in COMMANDS.values()),
-        "## Options of every command",
-        _options(_group(parser_of(COMMANDS["status"]), EVERYWHERE)),
-        "## Exit codes",
-        _exit_codes(),
-        "## Settings",
-        _settings(),
-        "## Environment",
-        _environment(),
-        "## JSON",
-        _json(),
-    ]
-    return "\n\n".join(part.strip() for part in parts) + "\n"
-
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A markdown table; bars inside cells are escaped."""
@@ -261,16 +179,19 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines)
 
 
-def _overview() -> str:
+def commands() -> str:
+    """A table of the commands, then a section for each."""
     rows = [
         (f"[`{c.words}`](#{anchor(c)})", c.summary, ", ".join(f"`{a}`" for a in _aliases(c)))
         for c in COMMANDS.values()
     ]
-    return table(("command", "what it does", "also"), rows)
+    planned = f"Planned, and refused by name until then: {', '.join(f'`{word}`' for word in TO_COME)}."
+    parts = (table(("command", "what it does", "also"), rows), planned, *map(_command, COMMANDS.values()))
+    return "\n\n".join(parts)
 
 
 def anchor(command: Command) -> str:
-    """Where a command's section begins on the page."""
+    """The anchor of the section of a command."""
     return f"queuectl-{command.words.replace(' ', '-')}"
 
 
@@ -304,7 +225,7 @@ def _sentence(text: str) -> str:
 
 
 def usage(parser: Parser) -> str:
-    """One line; argparse would break it according to the terminal and to the version of Python."""
+    """The usage on one line. Argparse breaks it at the width of the terminal, and by the version of Python."""
     if parser.usage:
         return parser.usage
     shown = [
@@ -337,7 +258,8 @@ def _written(action: argparse.Action) -> str:
     return ", ".join((f"`{first}{value}{more}`", *(f"`{name}`" for name in others)))
 
 
-def _exit_codes() -> str:
+def exit_codes() -> str:
+    """The exit codes, with the word of each error."""
     rows = [("0", "", "done")]
     rows += [
         (str(kind.exit_code), f"`{kind.code}`", _first_line(kind))
@@ -365,21 +287,17 @@ def _first_line(kind: type[errors.QueuectlError]) -> str:
     return (kind.__doc__ or "").splitlines()[0]
 
 
-def _settings() -> str:
+def shared_settings() -> str:
+    """The settings that the store keeps, and what they must fulfil together."""
     shared = [option for option in config.OPTIONS.values() if option.shared]
+    together = (f"Together: {sentence}." for sentence in _relations())
+    return "\n\n".join((_setting_table(shared, "for one job"), *together))
+
+
+def own_settings() -> str:
+    """The settings of one program."""
     own = [option for option in config.OPTIONS.values() if not option.shared]
-    return "\n\n".join(
-        (
-            WHERE_FROM,
-            "### Shared settings",
-            SHARED,
-            _setting_table(shared, "for one job"),
-            *(f"Together: {sentence}." for sentence in _relations()),
-            "### Settings of one program",
-            "Set by flag, variable or file; never stored in the store.",
-            _setting_table(own, "flag"),
-        )
-    )
+    return _setting_table(own, "flag")
 
 
 def _setting_table(options: Sequence[config.Option], flag: str) -> str:
@@ -397,7 +315,7 @@ def _range(option: config.Option) -> str:
 
 
 def _flag(option: config.Option) -> str:
-    """The flag that carries the option for one call: of `enqueue` for shared ones, of any command for the others."""
+    """The flag for one call: of `enqueue` for a shared setting, of any command for another one."""
     wanted = f"--{option.key.replace('_', '-').removesuffix('-ms')}"
     users = ["enqueue"] if option.shared else list(COMMANDS)
     given = any(wanted in parser_of(COMMANDS[words])._option_string_actions for words in users)
@@ -405,74 +323,36 @@ def _flag(option: config.Option) -> str:
 
 
 def _relations() -> Iterator[str]:
-    """What is demanded of values together, found by asking for the most unsuitable ones."""
+    """The conditions on several settings together, found with values that break them."""
     values = {key: option.default for key, option in config.OPTIONS.items()}
     values |= {"heartbeat_interval": values["lease"]}
     for sentence in config.relations(values):
         yield sentence.partition(": ")[0].replace(" (30s)", "")
 
 
-def _environment() -> str:
-    words = ", ".join(f"`{word}` takes `{name}`" for word, (name, _) in WORDS.items())
-    stores = "taken when the store is given as a word"
-    folders = "where the default store and the configuration file are"
-    rows = [
-        ("`QUEUECTL_<SETTING>`", "every setting above; an empty value counts as not set"),
-        ("`QUEUECTL_STORE`", "URL of the store; default `sqlite:///$XDG_DATA_HOME/queuectl/queue.db`"),
-        (
-            "`DATABASE_URL`, `MONGODB_URI`, `REDIS_URL`",
-            f"{stores}: {words}, and `MONGODB_URI` as its archive",
-        ),
-        ("`XDG_DATA_HOME`, `XDG_CONFIG_HOME`", f"{folders}; default `~/.local/share`, `~/.config`"),
-        ("`NO_COLOR`", "no colour, unless `--color always` asks for it"),
-    ]
-    inside = [
-        (
-            "`QUEUECTL_STORE`",
-            "the worker's store as an absolute URL, unless that holds a password or a token",
-        ),
-        ("`QUEUECTL_JOB_ID`", "the id of the job"),
-        ("`QUEUECTL_ATTEMPT`", "the number of this attempt, from 1"),
-        (
-            "`QUEUECTL_ATTEMPT_ID`",
-            "the id of this attempt; also how processes that left their session are found again",
-        ),
-        ("`QUEUECTL_QUEUE`", "the queue it came from"),
-        ("`QUEUECTL_WORKER`", "the name of the worker that runs it"),
-        ("`QUEUECTL_SLOT`", "its slot in that worker, from 0: no other command that runs there now has it"),
-    ]
-    commands = "A command that a worker runs finds:"
-    heads = ("variable", "meaning")
-    return "\n\n".join((table(heads, rows), DOTENV, commands, table(heads, inside)))
-
-
-def _json() -> str:
-    rows = [
-        ("`enqueue`", '`{"schema": 1, "jobs": [{"id", "number", "state", "existing"}]}`'),
-        ("`show`, `status JOB`, `dlq show`, `enqueue --wait`", '`{"schema": 1, "job": {…}}`'),
-        (
-            "`list`, `dlq list`",
-            '`{"schema": 1, "jobs": [{…}], "next": null or a cursor, "unreadable": [{"id", "number", "reason"}]}`',
-        ),
-        (
-            "`status`",
-            '`{"schema": 1, "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention", '
-            '"now"}`',
-        ),
-        ("`worker list`", '`{"schema": 1, "workers": [{…}]}`'),
-        ("`explain`", '`{"schema": 1, "job": the id, "state", "why": […], "next": […], "number"}`'),
-        ("`doctor`", '`{"schema": 1, "ok", "checks": [{"name", "ok", "detail", "hint"}]}`'),
-        ("`config list`", '`{"schema": 1, "settings": [{"key", "value", "origin", "help"}]}`'),
-        ("an error", '`{"schema": 1, "error": {"code", "message", "hint"}}`, with the same exit code'),
-    ]
+def keys() -> str:
+    """The keys of the larger documents."""
     parts = (
         ("A job", jobs.JOB),
         ("An attempt", jobs.ATTEMPT),
         ("A worker", workers.WORKER),
         ("A slot", workers.SLOT),
     )
-    lists = (f"{noun} has the keys {', '.join(f'`{key}`' for key in record.keys)}." for noun, record in parts)
-    return "\n\n".join((JSON, table(("of", "document"), rows), *lists, JSON_NOTES))
+    return "\n\n".join(
+        f"{noun} has the keys {', '.join(f'`{key}`' for key in record.keys)}." for noun, record in parts
+    )
+
+
+COMMAND_LINE: dict[str, Callable[[], str]] = {
+    "names": lambda: NAMES,
+    "commands": commands,
+    "options": lambda: _options(_group(parser_of(COMMANDS["status"]), EVERYWHERE)),
+    "exit-codes": exit_codes,
+    "shared-settings": shared_settings,
+    "own-settings": own_settings,
+    "keys": keys,
+}
+"""The generated parts of the page about the command line."""
 
 
 if __name__ == "__main__":
