@@ -180,6 +180,10 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         """The id of the attempt that has the lease, or None."""
         return self.lease.attempt_id if self.lease else None
 
+    def runs_as(self, attempt_id: str | None) -> bool:
+        """Whether the job runs now as this attempt, or, for None, as any attempt."""
+        return self.state == "processing" and attempt_id in (None, self.attempt_id)
+
 
 def sort_key(run_at: datetime, priority: int, boost: timedelta) -> int:
     """The number by which ready jobs are sorted: the ready time in ms, minus `boost` for each point of priority.

@@ -5,20 +5,17 @@ them reaches none of the later ones, and never a handler.
 """
 
 import asyncio
-import hashlib
 import inspect
 import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,18 +25,17 @@ from queuectl.domain.token import SCOPES
 from queuectl.errors import (
     Forbidden,
     InternalError,
-    OutcomeUnknown,
     QueuectlError,
-    StoreUnavailable,
     Unauthenticated,
 )
-from queuectl.http import audit, body
+from queuectl.http import audit, body, responses
 from queuectl.http.auth import user_name
 from queuectl.http.call import Call, Caller, Reply
-from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
+from queuectl.http.problem import Refusal
 from queuectl.http.restricted_queue import restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import PROBES, Route
+from queuectl.http.threads import in_time
 
 log = logging.getLogger("queuectl.http")
 access = logging.getLogger("queuectl.http.access")
@@ -95,15 +91,15 @@ class _Endpoint:
         try:
             return await self._handled(request, id), "ok"
         except QueuectlError as error:
-            return _refused(error, id), error.code
+            return responses.of_error(error, id), error.code
         except asyncio.CancelledError:  # by the end of the server, before anything was changed
             refusal = Refusal("draining", "the server ends")
-            return _refused(refusal, id), refusal.code
+            return responses.of_error(refusal, id), refusal.code
         except ClientDisconnect:  # before its body was complete: nobody reads the reply
             return Response(status_code=400), "disconnected"
         except Exception as error:
             log.exception("request %s: %s %s", id, request.method, request.url.path)
-            return _refused(InternalError(error), id), InternalError.code
+            return responses.of_error(InternalError(error), id), InternalError.code
 
     async def _handled(self, request: Request, id: str) -> Response:
         self._check_host(request)
@@ -128,7 +124,7 @@ class _Endpoint:
         if route.changes and self._state.read_only:
             raise Refusal("read_only", "this server only reads")
         call = await self._call(request, route, id)
-        return _response(await self._run(route, call), request)
+        return responses.of_reply(await self._run(route, call), request)
 
     def _allowed(self) -> list[str]:
         head = ["HEAD"] if "GET" in self._routes else []
@@ -190,27 +186,6 @@ class _Endpoint:
         return found
 
 
-async def in_thread(state: ServerState, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a thread of the pool, so that the event loop is not blocked."""
-    loop, context = asyncio.get_running_loop(), copy_context()
-    return await loop.run_in_executor(state.pool, lambda: context.run(function, *arguments))
-
-
-async def in_time(
-    state: ServerState, function: Callable[..., Any], *arguments: Any, changes: bool = False
-) -> Any:
-    """Call a function in a thread of the pool, for as long as a request may take.
-
-    Raises StoreUnavailable when the time is over; OutcomeUnknown if the function changes something.
-    """
-    try:
-        return await asyncio.wait_for(in_thread(state, function, *arguments), state.limits.timeout)
-    except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
-        if changes:
-            raise OutcomeUnknown("the store did not answer in time", "repeat the request") from None
-        raise StoreUnavailable("the store did not answer in time", "try again") from None
-
-
 def _user(request: Request) -> Caller | None:
     """The user of this process, who alone may open our Unix socket; None for a TCP connection.
 
@@ -228,31 +203,3 @@ def _log_access(request: Request, response: Response, id: str, seconds: float) -
     path = quote(request.scope["path"])  # escapes line ends: a path must not write lines of the log
     took = f"{seconds * 1000:.1f} ms"
     access.info("%s %s %s %s %s %s", peer, request.method, path, response.status_code, took, id)
-
-
-def _response(reply: Reply | Response, request: Request) -> Response:
-    if isinstance(reply, Response):
-        # Without this a HEAD request would read all that the stream of a GET request sends. A subclass answers HEAD
-        # itself: it has more to do at its end, such as to leave the counted streams.
-        is_head = request.method == "HEAD" and type(reply) is StreamingResponse
-        return Response(status_code=reply.status_code, headers=dict(reply.headers)) if is_head else reply
-    headers = dict(reply.headers)
-    if reply.document is None:
-        return Response(status_code=reply.status, headers=headers)
-    content = msgspec.json.encode(reply.document)
-    etag = reply.etag or f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    if request.method in ("GET", "HEAD"):
-        headers["ETag"] = etag
-        if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
-            return Response(status_code=304, headers=headers)
-    return Response(content, reply.status, headers, media_type=body.JSON)
-
-
-def _refused(error: QueuectlError, id: str) -> Response:
-    found = problem(error, id)
-    return Response(
-        msgspec.json.encode(found.document),
-        found.status,
-        found.headers,
-        media_type=PROBLEM_JSON,
-    )

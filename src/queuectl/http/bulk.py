@@ -6,11 +6,11 @@ from typing import Any
 from starlette.requests import Request
 
 from queuectl.errors import InvalidInput, QueuectlError, Unauthenticated
-from queuectl.http.app import in_time
 from queuectl.http.body import too_large
 from queuectl.http.call import Call, Reply
 from queuectl.http.enqueueing import Options, Outcome, all_refused, status_of, store
 from queuectl.http.problem import Refusal, located
+from queuectl.http.threads import in_time
 from queuectl.service.shapes.record import document
 
 BATCH = 1000

@@ -3,11 +3,10 @@
 from collections import Counter
 from ipaddress import ip_address
 
-import msgspec
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from queuectl.http.problem import PROBLEM_JSON, Refusal, problem
+from queuectl.http import responses
+from queuectl.http.problem import Refusal
 from queuectl.http.proxies import IsProxy
 
 
@@ -29,7 +28,8 @@ class Forwarded:
         client = _client(scope, self._is_proxy) or peer
         scope["client"] = (client, 0)
         if self._running[client] >= self._per_client:
-            await _too_many()(scope, receive, send)
+            refusal = Refusal("too_many", "too many requests of this client are running")
+            await responses.of_error(refusal, "")(scope, receive, send)
             return
         self._running[client] += 1
         try:
@@ -51,8 +51,3 @@ def _client(scope: Scope, is_proxy: IsProxy) -> str | None:
         if not is_proxy(address):
             return address
     return None
-
-
-def _too_many() -> Response:
-    found = problem(Refusal("too_many", "too many requests of this client are running"), "")
-    return Response(msgspec.json.encode(found.document), found.status, found.headers, media_type=PROBLEM_JSON)

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from queuectl import bootstrap
 from queuectl.errors import StoreError, StoreUnavailable
-from queuectl.http.app import in_thread
 from queuectl.http.server_state import ServerState
+from queuectl.http.threads import in_thread
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
 

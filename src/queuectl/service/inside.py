@@ -15,14 +15,6 @@ FEW = 1000
 """At most this many jobs are read to check whether another slot can run them."""
 
 
-def running_job(store: Store, id: str, attempt_id: str | None) -> Job | None:
-    """The job, if it runs now as this attempt. Another store may have another job with the same id."""
-    job = store.get([id]).get(id)
-    if job is None or job.state != "processing":
-        return None
-    return job if attempt_id in (None, job.attempt_id) else None
-
-
 def refuse_to_wait(store: Store, own: Job, ids: Sequence[str]) -> None:
     """Raise Conflict if one of these jobs runs this command (`own`), or waits for `own`."""
     if own.id in ids:

@@ -21,7 +21,7 @@ from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
 from queuectl.service.request.fields import JobRequest
-from queuectl.service.request.spec import Defaults
+from queuectl.service.request.spec import Defaults, working_directory
 from queuectl.service.settings import Sources
 from queuectl.store.protocol import Description, Entry, Store
 
@@ -83,7 +83,7 @@ class LocalQueue:
         dry_run: bool = False,
         whole: bool = False,  # noqa: ARG002  the results of a store have whole jobs anyway
     ) -> Sequence[Enqueued]:
-        enqueuer = Enqueuer(Defaults(self.settings(), _working_directory()), self.now())
+        enqueuer = Enqueuer(Defaults(self.settings(), working_directory()), self.now())
         jobs = enqueueing.jobs_of(enqueuer, requests, on_invalid)
         if dry_run:
             return [Enqueued(job) for job in jobs]
@@ -171,9 +171,8 @@ class LocalQueue:
         return obstacles(self._store, self.settings(), jobs)
 
     def running_job(self, id: str, attempt_id: str | None) -> Job | None:
-        from queuectl.service import inside
-
-        return inside.running_job(self._store, id, attempt_id)
+        job = self._store.get([id]).get(id)  # another store may have another job with this id
+        return job if job and job.runs_as(attempt_id) else None
 
     def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
         from queuectl.service import inside
@@ -407,14 +406,6 @@ def _user_and_host() -> str:
     except (KeyError, OSError):  # the user id has no name, as in many containers
         user = str(os.getuid())
     return f"{user}@{os.uname().nodename}"
-
-
-def _working_directory() -> str | None:
-    """The working directory of this process, or None if it was deleted."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
 
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 Modules are imported where they are used, so that a short command loads only what its one call needs.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -93,8 +92,9 @@ class RemoteQueue:
         whole: bool = False,
     ) -> Sequence[Enqueued]:
         from queuectl.http.client import sending
+        from queuectl.service.request.spec import working_directory
 
-        here = _working_directory() if self._channel.address.is_here else None
+        here = working_directory() if self._channel.address.is_here else None
         completion = sending.Completion(self._sources.local, here, self.now)
         how = sending.How(on_invalid, dry_run, whole)
         return sending.enqueue(self._channel, requests, completion, how)
@@ -166,9 +166,7 @@ class RemoteQueue:
 
     def running_job(self, id: str, attempt_id: str | None) -> Job | None:
         job = self.get([id]).get(id)
-        if job is None or job.state != "processing":
-            return None
-        return job if attempt_id in (None, job.attempt_id) else None
+        return job if job and job.runs_as(attempt_id) else None
 
     def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
         from queuectl.http.client import waiting
@@ -381,14 +379,6 @@ class RemoteQueue:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _working_directory() -> str | None:
-    """The working directory of this process, or None if it was deleted."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
 
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from starlette.requests import Request
 
 from queuectl.errors import InvalidInput
 from queuectl.http import body
-from queuectl.http.app import in_time
 from queuectl.http.bulk import enqueue_lines
 from queuectl.http.call import Call, Reply
 from queuectl.http.enqueueing import Options, Outcome, all_refused, idempotency_key, status_of, store
 from queuectl.http.problem import Refusal
 from queuectl.http.routes.jobs import JSONL, MANY
 from queuectl.http.table import Route
+from queuectl.http.threads import in_time
 from queuectl.service import mistakes, shapes
 from queuectl.service.request.fields import JobRequest
 

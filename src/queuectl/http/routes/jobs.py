@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 
 from queuectl.domain.query import Filter, Found, Jobs, Page, Sort, Unreadable
 from queuectl.errors import InvalidInput, Unauthenticated
-from queuectl.http.app import in_time
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes.selecting import Shorthands, etag, fields_of, filter_of, shown_job
 from queuectl.http.table import Route
+from queuectl.http.threads import in_time
 from queuectl.service import shapes
 from queuectl.service.shapes.diagnosis import explanation
 from queuectl.service.shapes.record import document

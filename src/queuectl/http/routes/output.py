@@ -3,10 +3,9 @@
 Offsets count all bytes that the command printed, kept or not. `to` is the offset after the last byte.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
@@ -14,13 +13,13 @@ from starlette.responses import Response
 
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, between, last_lines, of_stream
-from queuectl.errors import InvalidInput, StoreUnavailable
-from queuectl.http.app import in_thread
+from queuectl.errors import InvalidInput
 from queuectl.http.call import Call, Reply
 from queuectl.http.output_events import BYE, ENDED, FIRST, OutputEvents
 from queuectl.http.output_reader import OutputReader
 from queuectl.http.streaming import Stream, StreamResponse
 from queuectl.http.table import Route
+from queuectl.http.threads import in_time
 from queuectl.service import queries
 from queuectl.service.following import Begin, Output, Position, attempts, check_stream
 from queuectl.service.shapes import output as shapes
@@ -58,17 +57,8 @@ async def output(call: Call) -> Reply | Response:
                 "follow: one JSON document cannot be followed", "send Accept: text/event-stream"
             )
         return await _followed(call)
-    found = await _in_time(call, _found, call)
+    found = await in_time(call.server, _found, call)
     return Reply(shapes.output(found)) if is_json else _bytes(found, asked)
-
-
-async def _in_time(call: Call, function: Any, *arguments: Any) -> Any:
-    try:
-        return await asyncio.wait_for(
-            in_thread(call.server, function, *arguments), call.server.limits.timeout
-        )
-    except (TimeoutError, asyncio.CancelledError):  # cancelled: the server ends
-        raise StoreUnavailable("the store did not answer in time", "try again") from None
 
 
 def _found(call: Call) -> Output:
@@ -190,7 +180,7 @@ async def _job(call: Call) -> Job:
     asked: Part = call.query
     if asked.tail is not None or asked.end is not None:
         raise InvalidInput("tail and to exclude a stream", "leave them out, or leave out follow")
-    job: Job = await _in_time(call, call.queue.show, call.path["ref"])
+    job: Job = await in_time(call.server, call.queue.show, call.path["ref"])
     queries.attempt_of(job, asked.attempt)
     check_stream(job, asked.only)
     return job

@@ -13,11 +13,11 @@ from msgspec import Meta, Struct
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.http.app import in_time
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes.jobs import MANY, Reference
 from queuectl.http.server_state import WAITERS
 from queuectl.http.table import Route
+from queuectl.http.threads import in_time
 from queuectl.service import shapes
 from queuectl.service.shapes.record import document
 

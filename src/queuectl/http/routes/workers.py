@@ -9,10 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from queuectl.errors import NotFound
-from queuectl.http.app import in_time
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
 from queuectl.http.table import NoBody, Route
+from queuectl.http.threads import in_time
 from queuectl.service import registry, shapes
 from queuectl.service.queries import WorkerStatus
 from queuectl.service.shapes.record import document

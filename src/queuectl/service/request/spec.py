@@ -44,6 +44,14 @@ class Defaults(Struct, frozen=True):
         )
 
 
+def working_directory() -> str | None:
+    """The working directory of this process, or None if it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
 def content_of(request: JobRequest, cwd: str | None) -> str:
     """The digest that decides whether two requests with one id are the same: all given fields except the id.
 
