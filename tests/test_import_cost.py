@@ -26,6 +26,7 @@ OURS_FOR_OTHERS = frozenset(
     (
         "queuectl.cli.bulk", "queuectl.cli.completion", "queuectl.cli.demo", "queuectl.cli.doctor", "queuectl.cli.jobs",
         "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.commands", "queuectl.service.queries",
+        "queuectl.service.slots", "queuectl.service.status",
         "queuectl.service.queue", "queuectl.service.shapes",
         "queuectl.store.memory", "queuectl.worker",
     )

@@ -113,7 +113,7 @@ class Load:
                 taken = store.claim(name, (), 5, LONG)
             except (OutcomeUnknown, StoreUnavailable) as error:
                 self.failures.append(type(error))
-                taken = self._again(lambda: queries.held_by(store, name))
+                taken = self._again(lambda: queries.claimed_by(store, name))
             if taken:
                 self._finish(store, taken)
             elif last:

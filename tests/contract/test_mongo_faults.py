@@ -117,7 +117,7 @@ class TestLostReplies:
     ) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(mongo_proxy, "update", "jobs", lambda: far.claim("w1", (), 2, LEASE))
-        held = queries.held_by(far, "w1")
+        held = queries.claimed_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
         assert [job.id for job in again] == ["c"]
@@ -235,7 +235,7 @@ class TestLostReplies:
         on_each(far, lose)
         with pytest.raises(OutcomeUnknown):
             far.claim("w1", (), 1, LEASE)
-        assert [job.id for job in queries.held_by(far, "w1")] == ["a"]
+        assert [job.id for job in queries.claimed_by(far, "w1")] == ["a"]
 
 
 class TestReplicaSetRepeatsWrites:
@@ -290,7 +290,7 @@ class TestReplicaSetRepeatsWrites:
         proxy.lose_reply(asks("update", "jobs"))
         with pytest.raises(OutcomeUnknown):
             far.claim("w1", (), 1, LEASE)
-        assert [job.id for job in queries.held_by(far, "w1")] == ["a"]
+        assert [job.id for job in queries.claimed_by(far, "w1")] == ["a"]
         assert [job.id for job in far.claim("w1", (), 2, LEASE)] == ["b"]
 
 

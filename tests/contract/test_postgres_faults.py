@@ -88,7 +88,7 @@ class TestLostReplies:
     def test_a_claim_is_found_under_the_id_of_the_worker(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(proxy, b".claim_", lambda: far.claim("w1", (), 2, LEASE))
-        held = queries.held_by(far, "w1")
+        held = queries.claimed_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
         assert [job.id for job in again] == ["c"]

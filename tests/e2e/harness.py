@@ -24,7 +24,7 @@ from launcher import Launcher, needs_interpreter
 from queuectl.cli.main import main
 from queuectl.domain.job import STATES, TERMINAL, Job
 from queuectl.domain.query import Filter, Page
-from queuectl.service import queries, shared_settings
+from queuectl.service import attempts, shared_settings
 from queuectl.store.protocol import Store
 
 QUEUECTL = (sys.executable, "-m", "queuectl")
@@ -146,8 +146,10 @@ class Place:
 
     def output(self, id: str, attempt: int | None = None) -> bytes:
         """The stored bytes of an attempt."""
-        attempt_id = queries.attempt_of(self.job(id), attempt)
-        return b"".join(chunk.data for chunk in queries.output(self.store, attempt_id)) if attempt_id else b""
+        attempt_id = attempts.id_of(self.job(id), attempt)
+        return (
+            b"".join(chunk.data for chunk in attempts.output(self.store, attempt_id)) if attempt_id else b""
+        )
 
     def quick(self) -> None:
         """Short lease and heartbeat, so that a test of their end takes seconds."""

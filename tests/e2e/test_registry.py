@@ -16,7 +16,7 @@ from factories import new_job
 from facts import eventually
 from queuectl.config import resolve
 from queuectl.domain.query import Filter
-from queuectl.service import enqueueing, queries
+from queuectl.service import enqueueing, status
 
 ON_SQLITE = pytest.mark.parametrize("kind", ["sqlite"])
 
@@ -203,7 +203,7 @@ def test_status_is_consistent_while_many_short_jobs_run(place: Place, kind: str,
         if looks < wanted:
             jobs = [new_job(command="true", now=place.store.now()) for _ in range(125)]
             added += len(enqueueing.enqueue(place.store, jobs))
-        found = queries.status(place.store, resolve({}, {}, {}, {}))
+        found = status.status(place.store, resolve({}, {}, {}, {}))
         looks += 1
         assert found.jobs["processing"] == found.processing + found.ahead + found.lost
         assert found.lost == 0

@@ -8,7 +8,7 @@ from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
 from queuectl.domain.worker import Slot
-from queuectl.service import commands, queries
+from queuectl.service import commands, queries, status
 from queuectl.service.attention import Attention, attention, serving
 from queuectl.service.settings import unused
 from queuectl.store.memory import MemoryStore
@@ -22,7 +22,7 @@ class Looks:
         self._store, self._settings = store, settings
 
     def __call__(self, **variables: str) -> list[Attention]:
-        return attention(self._store, queries.status(self._store, self._settings), unused(variables))
+        return attention(self._store, status.status(self._store, self._settings), unused(variables))
 
     def kinds(self) -> list[str]:
         return [thing.kind for thing in self()]

@@ -14,7 +14,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands, listing, queries, references, waiting, work
+from queuectl.service import attempts, commands, listing, queries, references, slots, status, waiting, work
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import change, child, end, get, heartbeat, lose, put, take
@@ -110,37 +110,37 @@ class TestResolve:
 
 class TestAttemptOf:
     def test_a_job_that_has_not_run_has_no_attempt(self, store: MemoryStore) -> None:
-        assert queries.attempt_of(put(store, "a"), None) is None
+        assert attempts.id_of(put(store, "a"), None) is None
 
     def test_the_newest_attempt_is_the_running_attempt(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         job = take(store, "a")
-        assert queries.attempt_of(job, None) == "a-2"
-        assert queries.attempt_of(job, 1) == "a-1"
-        assert queries.attempt_of(job, 2) == "a-2"
+        assert attempts.id_of(job, None) == "a-2"
+        assert attempts.id_of(job, 1) == "a-1"
+        assert attempts.id_of(job, 2) == "a-2"
 
     def test_the_newest_attempt_is_the_last_finished_one_if_none_runs(self, store: MemoryStore) -> None:
-        assert queries.attempt_of(put(store, "a", state="dead"), None) == "a-1"
+        assert attempts.id_of(put(store, "a", state="dead"), None) == "a-1"
 
     def test_the_error_for_an_unknown_attempt_lists_the_known_attempts(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
         with pytest.raises(NotFound, match="no attempt 3") as caught:
-            queries.attempt_of(take(store, "a"), 3)
+            attempts.id_of(take(store, "a"), 3)
         assert caught.value.hint == "attempts: 1, 2"
 
     def test_a_finished_attempt_is_found_by_its_id(self, store: MemoryStore) -> None:
         job = put(store, "a", state="failed")
-        past = queries.finished_attempt(job, "a-1")
+        past = attempts.finished(job, "a-1")
         assert past
         assert past.exit_code == 1
-        assert queries.finished_attempt(job, "a-2") is None
+        assert attempts.finished(job, "a-2") is None
 
 
 def test_the_output_is_complete_for_any_number_of_chunks(store: MemoryStore) -> None:
     put(store, "a", state="processing")
     store.write_output([Chunk("a", "a-1", n, 0, NOW, n - 1, b"x") for n in range(1, 601)])
-    assert [chunk.n for chunk in queries.output(store, "a-1")] == list(range(1, 601))
-    assert [chunk.n for chunk in queries.output(store, "a-1", after=598)] == [599, 600]
+    assert [chunk.n for chunk in attempts.output(store, "a-1")] == list(range(1, 601))
+    assert [chunk.n for chunk in attempts.output(store, "a-1", after=598)] == [599, 600]
 
 
 class Ticking:
@@ -260,7 +260,7 @@ class TestStatus:
         for state in set(STATES) - {"pending", "blocked"}:
             put(store, state, state=state)
         child(store, "c", "p")
-        found = queries.status(store, settings)
+        found = status.status(store, settings)
         assert found.jobs == dict.fromkeys(STATES, 1)
 
     def test_queues_with_jobs_or_settings_are_listed_by_name(
@@ -269,7 +269,7 @@ class TestStatus:
         put(store, "a", queue="web")
         commands.pause(store, "empty")
         commands.limit(store, "web", 2)
-        shown = [(q.name, q.paused, q.limit, q.jobs) for q in queries.status(store, settings).queues]
+        shown = [(q.name, q.paused, q.limit, q.jobs) for q in status.status(store, settings).queues]
         assert shown == [("empty", True, None, {}), ("web", False, 2, {"pending": 1})]
 
     def test_only_slots_of_live_workers_are_counted(
@@ -283,7 +283,7 @@ class TestStatus:
         put(store, "a")
         take(store, "a", "busy")
         heartbeat(store, "leaving", count=1, state="draining")
-        found = queries.status(store, settings)
+        found = status.status(store, settings)
         assert (found.live, found.processing, found.lost) == (3, 1, 1)
         states = {item.worker.id: item.state for item in found.workers}
         assert states == {"silent": "lost", "busy": "running", "leaving": "draining"}
@@ -294,7 +294,7 @@ class TestStatus:
         heartbeat(store, "w1", count=2, busy=("ended", "b"))
         for id in ("a", "b", "c", "d", "e"):
             put(store, id, state="processing")
-        found = queries.status(store, settings)
+        found = status.status(store, settings)
         [worker] = found.workers
         assert [slot.job for slot in worker.slots] == ["a", "b"]
         assert [slot.command for slot in worker.slots] == ["true", "true"]
@@ -306,7 +306,7 @@ class TestStatus:
         job = put(store, "a", state="processing")
         started = store.now() - timedelta(seconds=9)
         change(store, lifecycle.note_start(job, slot=2, pid=7, started_at=started, now=store.now()))
-        slots = queries.status(store, settings).workers[0].slots
+        slots = status.status(store, settings).workers[0].slots
         assert [slot.job for slot in slots] == [None, None, "a"]
         assert slots[2].since == started
 
@@ -317,7 +317,7 @@ class TestStatus:
         put(store, "a", state="processing")
         put(store, "b", state="processing")
         overtaken.after("counts", lambda: end(store, "a"))
-        found = queries.status(overtaken, settings)  # type: ignore[arg-type]
+        found = status.status(overtaken, settings)  # type: ignore[arg-type]
         assert found.jobs["processing"] == found.processing == 1
 
     def test_a_lost_worker_has_no_jobs_after_they_are_recovered(
@@ -326,9 +326,9 @@ class TestStatus:
         heartbeat(store, "w1", busy=("a",))
         put(store, "a", state="processing")
         clock.step(minutes=1)
-        assert queries.status(store, settings).workers[0].slots[0].job == "a"
+        assert status.status(store, settings).workers[0].slots[0].job == "a"
         lose(store, "a")
-        assert queries.status(store, settings).workers[0].slots[0].job is None
+        assert status.status(store, settings).workers[0].slots[0].job is None
 
     def test_retries_and_dead_jobs_of_the_last_hour_are_counted(
         self, store: MemoryStore, settings: Settings, clock: SteppedClock
@@ -339,17 +339,17 @@ class TestStatus:
         put(store, "f", state="failed")
         put(store, "d", state="dead")
         put(store, "d2", state="dead")
-        assert queries.status(store, settings).last_hour == queries.LastHour(retries=1, deaths=2)
+        assert status.status(store, settings).last_hour == status.LastHour(retries=1, deaths=2)
 
     def test_with_very_many_running_jobs_the_workers_report_is_shown(
         self, store: MemoryStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(queries, "PROCESSING_SEEN", 1)
+        monkeypatch.setattr(slots, "PROCESSING_SEEN", 1)
         heartbeat(store, "w1", count=3, busy=("a", "b"))
         put(store, "a", state="processing")
         put(store, "b", state="processing")
-        slots = queries.status(store, settings).workers[0].slots
-        assert [slot.job for slot in slots] == ["a", "b", None]
+        shown = status.status(store, settings).workers[0].slots
+        assert [slot.job for slot in shown] == ["a", "b", None]
 
     @pytest.mark.parametrize(("beats", "state"), [(3.0, "running"), (3.1, "lost")])
     def test_a_worker_is_lost_after_three_missed_heartbeats(
@@ -412,13 +412,13 @@ def test_the_claims_of_a_worker_are_found_page_by_page(store: MemoryStore) -> No
         put(store, f"a{n}", state="processing")
     put(store, "theirs")
     take(store, "theirs", worker="w2")
-    assert {job.id for job in queries.held_by(store, "w1")} == {f"a{n}" for n in range(505)}
+    assert {job.id for job in queries.claimed_by(store, "w1")} == {f"a{n}" for n in range(505)}
 
 
 def test_a_lost_attempt_is_in_the_history(store: MemoryStore) -> None:
     put(store, "a", state="processing")
     assert [past.outcome for past in lose(store, "a").history] == ["lost"]
-    assert queries.attempt_of(get(store, "a"), 1) == "a-1"
+    assert attempts.id_of(get(store, "a"), 1) == "a-1"
 
 
 def test_a_page_of_jobs_has_a_cursor_to_the_next_page(store: MemoryStore) -> None:

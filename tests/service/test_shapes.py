@@ -13,7 +13,7 @@ from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, State
 from queuectl.errors import NotFound
-from queuectl.service import commands, queries, shapes
+from queuectl.service import commands, shapes, status
 from queuectl.service.attention import Attention
 from queuectl.store.memory import MemoryStore
 from service.scenes import heartbeat, put
@@ -112,7 +112,7 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
     put(store, "b", state="processing")
     commands.limit(store, "default", 3)
     heartbeat(store, "w1", count=2, busy=("b",))
-    found = queries.status(store, settings)
+    found = status.status(store, settings)
     shown = shapes.status(replace(found, attention=[Attention("disk", "it is full", "df", fault=False)]))
     assert shown.keys() == {
         "schema", "store", "jobs", "queues", "slots", "without_slot", "workers", "last_hour", "attention",

@@ -24,9 +24,10 @@ from queuectl.service import shapes
 from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued, JobSummary
 from queuectl.service.explain import Explanation
-from queuectl.service.queries import Attention, QueueStatus, SlotStatus, Status, WorkerStatus
+from queuectl.service.queries import QueueStatus, SlotStatus, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.shapes import diagnosis, jobs, workers
+from queuectl.service.status import Attention, Status
 
 TEXT = st.text(max_size=20)
 WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -9,7 +9,8 @@ from queuectl.cli.render import fields, lay_out, wrapped
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import State
-from queuectl.service.queries import Attention, QueueStatus, SlotStatus, Status, WorkerStatus
+from queuectl.service.queries import QueueStatus, SlotStatus, WorkerStatus
+from queuectl.service.status import Attention, Status
 from queuectl.terminal import cut, height_of, paint, safe
 
 if TYPE_CHECKING:

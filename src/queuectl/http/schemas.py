@@ -8,9 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from msgspec import Struct
 
 from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent
-from queuectl.service.queries import Attention, LastHour, SlotStatus
+from queuectl.service.queries import SlotStatus
 from queuectl.service.shapes import diagnosis, jobs, overview, tokens, workers
 from queuectl.service.shapes.record import SCHEMA, Record
+from queuectl.service.status import Attention, LastHour
 
 Schema = dict[str, Any]
 

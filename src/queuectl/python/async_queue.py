@@ -26,7 +26,7 @@ from queuectl.python.errors import ClosedQueue, WaitTimeout
 from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
 from queuectl.python.values import Added, Job, Part
-from queuectl.service.following import attempts
+from queuectl.service.following import begins
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -304,7 +304,7 @@ class _Turns:
 
     def _start(self, seen: StoredJob) -> Part | None:
         """The position before the output of the first attempt; None if no attempt has begun."""
-        known = attempts(seen)[-1:]
+        known = begins(seen)[-1:]
         if not known and (now := self._queue._open().get([seen.id]).get(seen.id)) is not None:
-            known = attempts(now)[:1]
+            known = begins(now)[:1]
         return next((Part(each.attempt, each.attempt_id, 0, 0, 0, EARLIEST, b"") for each in known), None)

@@ -15,10 +15,10 @@ from queuectl.domain.worker import Slot as ReportedSlot
 from queuectl.service import shapes
 from queuectl.service.doctor import Check as Check
 from queuectl.service.explain import Explanation as Explained
-from queuectl.service.queries import Kind
 from queuectl.service.queries import QueueStatus as StoredQueue
-from queuectl.service.queries import Status as StoredStatus
 from queuectl.service.queries import WorkerStatus as StoredWorker
+from queuectl.service.status import Kind
+from queuectl.service.status import Status as StoredStatus
 
 
 class Explanation(Struct, frozen=True):

@@ -13,7 +13,8 @@ from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Unreadable
 from queuectl.service import registry
-from queuectl.service.queries import Attention, QueueStatus, Status, WorkerStatus
+from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service.status import Attention, Status
 from queuectl.service.unreadable import known, refusal
 from queuectl.store.protocol import Store
 

@@ -12,7 +12,7 @@ from queuectl.domain.instant import format_age
 from queuectl.domain.queue import is_sound
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import maintenance, unreadable
-from queuectl.service.queries import Status
+from queuectl.service.status import Status
 from queuectl.store.protocol import Store
 
 CLOCK_TOLERANCE = 2.0

@@ -18,7 +18,7 @@ from queuectl.domain.instant import format_age, format_instant
 from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
-from queuectl.service import queries, registry
+from queuectl.service import queries, registry, slots
 from queuectl.service.attention import serving, worker_in_words
 from queuectl.service.queries import WorkerStatus
 from queuectl.store.protocol import Store
@@ -57,9 +57,7 @@ class _Case:
     @cached_property
     def workers(self) -> list[WorkerStatus]:
         """The registered workers. The jobs in their slots are taken from the claims."""
-        return queries.occupied(
-            queries.workers(self.store, self.settings, self.now), queries.running(self.store)
-        )
+        return slots.occupied(queries.workers(self.store, self.settings, self.now), slots.running(self.store))
 
     @property
     def living(self) -> list[WorkerStatus]:

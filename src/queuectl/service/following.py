@@ -12,7 +12,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Piece, assemble
 from queuectl.errors import InvalidInput
-from queuectl.service import queries
+from queuectl.service import attempts
 from queuectl.store.protocol import Store
 
 FOLLOW_SECONDS = 0.5
@@ -61,11 +61,11 @@ Part = Begin | Chunk | End
 
 def output(store: Store, job: Job, attempt: int | None = None) -> Output:
     """The output of an attempt (None: the newest). Raises NotFound for an attempt that is not known."""
-    attempt_id = queries.attempt_of(job, attempt)
+    attempt_id = attempts.id_of(job, attempt)
     if attempt_id is None:
         return Output(job)
-    chunks = list(queries.output(store, attempt_id))
-    finished = queries.finished_attempt(job, attempt_id)
+    chunks = list(attempts.output(store, attempt_id))
+    finished = attempts.finished(job, attempt_id)
     stored = chunks[-1].offset + len(chunks[-1].data) if chunks else 0
     total = max(finished.output_bytes if finished else 0, stored)
     number = finished.attempt if finished else job.attempts
@@ -129,14 +129,14 @@ class _Reader:
 
     def has_all(self, job: Job) -> bool:
         """Whether only one attempt is wanted, and it has ended."""
-        return bool(self._wanted is not None and self._shown and queries.finished_attempt(job, self._shown))
+        return bool(self._wanted is not None and self._shown and attempts.finished(job, self._shown))
 
     def _nextattempts(self, job: Job) -> list[Begin]:
         """The attempts after the shown one. Several attempts may begin and end between two rounds."""
         if self._wanted is not None:
-            wanted = queries.attempt_of(job, self._wanted)
-            return [begin for begin in attempts(job) if begin.attempt_id == wanted != self._shown]
-        known = attempts(job)
+            wanted = attempts.id_of(job, self._wanted)
+            return [begin for begin in begins(job) if begin.attempt_id == wanted != self._shown]
+        known = begins(job)
         if not known:
             self._number = max(
                 self._number, 1
@@ -149,7 +149,7 @@ class _Reader:
         return [each for each in known if each.attempt >= self._number] if self._number else known[-1:]
 
     def _chunks(self, attempt_id: str) -> Iterator[Chunk]:
-        for chunk in queries.output(self._store, attempt_id, self._n):
+        for chunk in attempts.output(self._store, attempt_id, self._n):
             self._n = chunk.n
             if chunk.job_id == self._id and (rest := rest_of(chunk, self._offset)) is not None:
                 yield rest
@@ -163,7 +163,7 @@ def rest_of(chunk: Chunk, offset: int) -> Chunk | None:
     return replace(chunk, offset=chunk.offset + known, data=chunk.data[known:]) if known else chunk
 
 
-def attempts(job: Job) -> list[Begin]:
+def begins(job: Job) -> list[Begin]:
     """The attempts of a job that are known, in order."""
     found = {
         past.attempt: Begin(past.attempt, past.attempt_id, past.worker, past.started_at)

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.operation import Operation, Selection
-    from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+    from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
+    from queuectl.service.status import Status
 
 
 class LocalQueue:
@@ -125,7 +126,7 @@ class LocalQueue:
 
     def status(self) -> "Status":
         from queuectl.service.attention import attention
-        from queuectl.service.queries import status
+        from queuectl.service.status import status
 
         found = status(self._store, self.settings())
         return replace(found, attention=attention(self._store, found, self._sources.unused))
@@ -304,10 +305,10 @@ class LocalQueue:
         return self._sources.resolve(shared_settings.stored(self._store))
 
     def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":
-        from queuectl.service import queries
+        from queuectl.service import queries, slots
 
         found = queries.workers(self._store, self.settings())
-        return queries.occupied(found, queries.running(self._store)) if with_jobs else found
+        return slots.occupied(found, slots.running(self._store)) if with_jobs else found
 
     def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
         for id in ids:

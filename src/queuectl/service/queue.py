@@ -33,9 +33,10 @@ from queuectl.service.enqueueing import Enqueued
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
 from queuectl.service.operation import Operation, Selection
-from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+from queuectl.service.queries import QueueStatus, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
+from queuectl.service.status import Status
 from queuectl.store.protocol import Description
 
 

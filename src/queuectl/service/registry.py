@@ -28,7 +28,7 @@ class Silence(Struct, frozen=True):
 
 def silence(store: Store, item: WorkerStatus) -> Silence:
     """The jobs that an unresponsive worker has claimed."""
-    return Silence(item, queries.held_by(store, item.worker.id))
+    return Silence(item, queries.claimed_by(store, item.worker.id))
 
 
 def address(item: WorkerStatus, among: Iterable[WorkerStatus]) -> str:

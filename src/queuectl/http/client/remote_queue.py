@@ -34,10 +34,11 @@ if TYPE_CHECKING:
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.operation import Operation, Selection
-    from queuectl.service.queries import QueueStatus, Status, WorkerStatus
+    from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
     from queuectl.service.shapes.diagnosis import Description
+    from queuectl.service.status import Status
 
 CLOCK_KEPT = 60.0
 """Seconds after which the time of the server is asked again."""

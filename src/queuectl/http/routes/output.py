@@ -20,8 +20,8 @@ from queuectl.http.output_reader import OutputReader
 from queuectl.http.streaming import Stream, StreamResponse
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
-from queuectl.service import queries
-from queuectl.service.following import Begin, Output, Position, attempts, check_stream
+from queuectl.service import attempts
+from queuectl.service.following import Begin, Output, Position, begins, check_stream
 from queuectl.service.shapes import output as shapes
 
 STREAMS = {"stdout": STDOUT, "stderr": STDERR}
@@ -77,7 +77,7 @@ def _bytes(found: Output, asked: Part) -> Response:
     start = min(asked.start, end)
     if asked.tail is not None and asked.stream is None:
         start = end - sum(map(_size, found.pieces))
-    past = queries.finished_attempt(found.job, found.attempt_id) if found.attempt_id else None
+    past = attempts.finished(found.job, found.attempt_id) if found.attempt_id else None
     headers = {
         **DOWNLOAD,
         "Queuectl-From": str(start),
@@ -115,11 +115,11 @@ async def _events(call: Call) -> Reply | Response:
     if name == ENDED:
         return Reply(None, 204)
     job = await _job(call)
-    begins = {begin.attempt_id: begin for begin in attempts(job)}
-    at = (name, offset) if name in begins else None
+    known = {begin.attempt_id: begin for begin in begins(job)}
+    at = (name, offset) if name in known else None
     first = None
-    if at is None and asked.start and (attempt_id := queries.attempt_of(job, asked.attempt)):
-        at, first = (attempt_id, asked.start), begins[attempt_id]
+    if at is None and asked.start and (attempt_id := attempts.id_of(job, asked.attempt)):
+        at, first = (attempt_id, asked.start), known[attempt_id]
     stream = call.server.streams.open(call)
     events = OutputEvents(at, asked.only)
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
@@ -155,12 +155,12 @@ async def _followed(call: Call) -> Response:
     """The bytes of the output as they are printed, until the job has ended."""
     asked: Part = call.query
     job = await _job(call)
-    attempt_id = queries.attempt_of(job, asked.attempt)
+    attempt_id = attempts.id_of(job, asked.attempt)
     at = (attempt_id, asked.start) if attempt_id and asked.start else None
     stream = call.server.streams.open(call)
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
     headers = {**DOWNLOAD, "Queuectl-From": str(asked.start), "Queuectl-Complete": "false"}
-    if number := next((each.attempt for each in attempts(job) if each.attempt_id == attempt_id), None):
+    if number := next((each.attempt for each in begins(job) if each.attempt_id == attempt_id), None):
         headers["Queuectl-Attempt"] = str(number)
     content = _byte_stream(reader, asked.only)
     return StreamResponse(
@@ -181,7 +181,7 @@ async def _job(call: Call) -> Job:
     if asked.tail is not None or asked.end is not None:
         raise InvalidInput("tail and to exclude a stream", "leave them out, or leave out follow")
     job: Job = await in_time(call.server, call.queue.show, call.path["ref"])
-    queries.attempt_of(job, asked.attempt)
+    attempts.id_of(job, asked.attempt)
     check_stream(job, asked.only)
     return job
 

@@ -10,7 +10,7 @@ from typing import Any
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import COMBINED, STDERR, STDOUT, Chunk, Piece
-from queuectl.service import queries
+from queuectl.service import attempts
 from queuectl.service.following import Begin, Output
 from queuectl.service.shapes.record import Record, document
 
@@ -78,7 +78,7 @@ def chunk_of(document: Mapping[str, Any], job_id: str, attempt_id: str) -> Chunk
 
 def end(job: Job | None, attempt_id: str | None) -> dict[str, Any]:
     """The end of an output that is followed: the state of the job (null: deleted) and how the attempt ended."""
-    past = queries.finished_attempt(job, attempt_id) if job and attempt_id else None
+    past = attempts.finished(job, attempt_id) if job and attempt_id else None
     result = _RESULT.encode(past) if past else dict.fromkeys(_RESULT.keys)
     return {"state": job.state if job else None, **result}
 

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from queuectl.service.queries import Attention, LastHour, QueueStatus, Status
+from queuectl.service.queries import QueueStatus
 from queuectl.service.shapes.record import Record, build, document, instant, seconds
 from queuectl.service.shapes.workers import WORKER
+from queuectl.service.status import Attention, LastHour, Status
 
 ATTENTION = Record(Attention, "kind text hint fault")
 LAST_HOUR = Record(LastHour, "retries deaths")

@@ -16,7 +16,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
-from queuectl.service import maintenance, queries
+from queuectl.service import attempts, maintenance
 from queuectl.service.archive_outage import get_reachable
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent.claims import Claims
@@ -210,7 +210,7 @@ def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
 
     The other reason is harmless: an earlier save has recorded the result already, and its reply was lost.
     """
-    recorded = queries.finished_attempt(job, ended.attempt_id)
+    recorded = attempts.finished(job, ended.attempt_id)
     if recorded is None or lifecycle.is_given_up(recorded, ended.report.outcome):
         log.fenced(job)
     elif recorded is job.history[-1]:

@@ -119,7 +119,7 @@ class Session:
 
     def _unknown_claims(self) -> list[Job]:
         """The jobs that are claimed by this worker in the store and unknown to this agent."""
-        claimed = queries.held_by(self._context.store, self._context.worker_id)
+        claimed = queries.claimed_by(self._context.store, self._context.worker_id)
         return [job for job in claimed if not self._attempts.has(job.attempt_id or "")]
 
     # an outage of the store
