@@ -50,14 +50,14 @@ def application(state: ServerState, routes: Sequence[Route]) -> ASGIApp:
     by_path = defaultdict[str, dict[str, Route]](dict)
     for route in routes:
         by_path[route.path][route.method] = route
-    # An endpoint that is no function gets every method: one that Starlette does not know is answered here, too.
+    # Starlette limits the methods of an endpoint that is a function. An object gets every method, also an unknown one.
     paths = [StarletteRoute(path, _Endpoint(state, rows)) for path, rows in by_path.items()]
     # No redirects to a path with a slash at its end: they would be sent before the check of `Host`, and repeat it.
     return Router(paths, redirect_slashes=False, default=_Endpoint(state, {}))
 
 
 class _Endpoint:
-    """One path, with the routes of its methods; without any, it answers 404."""
+    """One path with its routes, by method. Without routes: an unknown path, which is answered with 404."""
 
     def __init__(self, state: ServerState, routes: dict[str, Route]) -> None:
         self._state, self._routes = state, routes

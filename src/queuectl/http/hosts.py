@@ -1,4 +1,7 @@
-"""The values of the header `Host` that a server answers. Any other may be a page that was given our address by DNS."""
+"""The values of the header `Host` that a server answers.
+
+A request with another value may come from a web page whose name leads to this address (DNS rebinding).
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address

@@ -176,10 +176,10 @@ class LocalQueue:
         return job if job and job.runs_as(attempt_id) else None
 
     def refuse_to_wait(self, own: Job, ids: Sequence[str], queues: Sequence[str] | None = None) -> None:
-        from queuectl.service import inside
+        from queuectl.service import deadlock
 
-        inside.refuse_to_wait(self._store, own, ids)
-        inside.refuse_without_slot(self._store, self.settings(), own, ids, queues)
+        deadlock.refuse_to_wait(self._store, own, ids)
+        deadlock.refuse_without_slot(self._store, self.settings(), own, ids, queues)
 
     def cancel(
         self,

@@ -64,7 +64,7 @@ def rotate(call: Call) -> Reply:
 
 
 def revoke(call: Call) -> Reply:
-    """Nothing: the token is gone."""
+    """Delete the token."""
     call.queue.revoke_token(call.path["name"])
     return Reply(None, 204)
 

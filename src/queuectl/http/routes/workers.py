@@ -53,7 +53,7 @@ async def stop(call: Call) -> Reply:
 
 
 async def _await_end(call: Call, ids: Sequence[str], deadline: float) -> dict[str, str]:
-    """The states of the workers that are still registered, once none of them leaves any more or the time is over."""
+    """Wait until only lost workers are still registered, or the time is over. Returns the state of each that is."""
     while True:
         listed: Sequence[WorkerStatus] = await in_time(call.server, call.queue.workers)
         found = {item.worker.id: item.state for item in listed if item.worker.id in ids}

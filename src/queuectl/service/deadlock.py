@@ -1,4 +1,4 @@
-"""Prevents the command of a job from waiting for its own job, or for a slot that its own job occupies."""
+"""The deadlocks of a job whose command waits: for its own job, or for a slot that its own job occupies."""
 
 from collections.abc import Iterable, Sequence
 
