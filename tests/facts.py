@@ -12,7 +12,7 @@ SHORTEST, LONGEST = 0.01, 0.05
 slower, and a server that needs seconds is not asked a hundred times in each."""
 
 
-SPEED = 3.5
+SPEED = 5.0
 """Up to this many seconds, `within` is a bound on the speed of the product, and not a deadline for a fact."""
 
 
