@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from servers.bouncer import Bouncer
 
@@ -95,6 +96,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.timeout is None:
         config.option.timeout = LIMITS[config.getoption("circle")]
+    # A busy machine exceeds any deadline of an example. Generated cases are the same in each run but in `make proof`.
+    profile = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+    settings.register_profile("tests", derandomize=config.getoption("circle") != "proof", **profile)
+    settings.load_profile("tests")
     # The workers of xdist have to choose the same tests, also when midnight passes while they start.
     os.environ["KIND"] = chosen_server()
     os.environ.setdefault(DAY, str(date.today().toordinal()))

@@ -402,7 +402,7 @@ class TestTerminal:
             "next\n",
         ]
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(st.binary(max_size=40), st.lists(st.integers(0, 40), max_size=4))
     def test_the_text_is_the_same_for_all_chunk_sizes(self, data: bytes, cuts: list[int]) -> None:
         from queuectl.cli.eyetext import EyeText
@@ -412,7 +412,7 @@ class TestTerminal:
         pieces = [text.feed(data[low:high]) for low, high in pairwise(edges)]
         assert "".join(pieces) + text.feed(b"", final=True) == whole.feed(data, final=True)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(
         st.lists(st.sampled_from(["\r", "\n", "\x1b", "[", "31m", "m", "a", "2J", "\x9b", "\u202e", "\x07"]))
     )

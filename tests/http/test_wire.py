@@ -441,7 +441,11 @@ def fuzzed(state: ServerState) -> Iterator[Callable[[bytes], bytes]]:
         yield send
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 HEAD = b"Host: 127.0.0.1:PORT\r\nAuthorization: Bearer admin\r\nConnection: close\r\n"
 
 
