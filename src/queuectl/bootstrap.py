@@ -171,7 +171,7 @@ def open_remote(
 
 def is_server(url: str) -> bool:
     """Whether the URL is that of a `queuectl serve`."""
-    return url.partition("://")[0] in SERVERS
+    return url.partition(":")[0] in SERVERS
 
 
 def _user_directory(variable: str, below_home: str) -> str:

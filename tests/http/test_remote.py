@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +12,17 @@ from facts import eventually
 from http_client import Client
 from http_cutter import MOMENTS, Cutter, Moment, cutting
 from http_impostor import answering, reply
+from http_remote import HTML, SHORT, fault, opened
 from queuectl import __version__
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import (
-    CommandFailed,
     Conflict,
     InvalidInput,
     NotFound,
     OutcomeUnknown,
-    QueuectlError,
     StoreUnavailable,
-    StoreUnusable,
     Unauthenticated,
 )
 from queuectl.http.client.address import address_of
@@ -42,21 +39,6 @@ from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
 
-SHORT = Patience(0.4, 0.4)
-HTML = b"<html><body>Bad Gateway \x1b[31m</body></html>"
-
-
-@contextmanager
-def opened(url: str, *, patience: Patience = SHORT, token: str | None = "admin") -> Iterator[RemoteQueue]:
-    """The queue behind a server, with a token from the environment."""
-    sources = Sources({}, None, lambda text: None)
-    sources.environment = {} if token is None else {"QUEUECTL_TOKEN": token}
-    queue = RemoteQueue(address_of(url), sources, patience=patience)
-    try:
-        yield queue
-    finally:
-        queue.close()
-
 
 @pytest.fixture
 def cutter(server: Client) -> Iterator[Cutter]:
@@ -69,13 +51,6 @@ def remote(cutter: Cutter) -> Iterator[RemoteQueue]:
     """A queue whose connections can be cut."""
     with opened(cutter.url, patience=Patience(5, 5)) as queue:
         yield queue
-
-
-def fault(url: str, call: Callable[[RemoteQueue], object] = RemoteQueue.status) -> QueuectlError:
-    """The error of a call."""
-    with opened(url) as queue, pytest.raises(QueuectlError) as raised:
-        call(queue)
-    return raised.value
 
 
 class TestAddress:
@@ -126,65 +101,6 @@ class TestUnreachable:
 
     def test_an_unknown_host_is_reported_at_once(self) -> None:
         assert "not known" in fault("https://queuectl.invalid").message
-
-
-class TestForeignAnswers:
-    @pytest.mark.parametrize(
-        "answer",
-        [
-            reply("200 OK", b"<html>hello</html>", Content_Type="text/html"),
-            reply("200 OK", b'{"hello":"world"}', Content_Type="application/json"),
-            reply("200 OK", b"[]", Content_Type="application/json", Queuectl_Version=__version__),
-            reply("404 Not Found", b'{"message":"not here"}', Content_Type="application/json"),
-        ],
-    )
-    def test_another_program_is_not_understood(self, answer: bytes) -> None:
-        with answering(answer) as other:
-            error = fault(other.url)
-        assert type(error) is StoreUnusable
-        assert error.exit_code == 5
-
-    def test_the_first_words_of_a_proxy_are_quoted_without_control_characters(self) -> None:
-        with answering(reply("502 Bad Gateway", HTML, Content_Type="text/html")) as proxy:
-            error = fault(proxy.url)
-        assert error.exit_code == 5
-        assert "502" in error.message
-        assert "Bad Gateway" in error.message
-        assert "\x1b" not in error.message
-
-    def test_a_redirect_is_not_followed(self) -> None:
-        with answering(reply("307 Temporary Redirect", b"")) as other:
-            answer = reply("307 Temporary Redirect", b"", Location=other.url)
-            with answering(answer) as first:
-                error = fault(first.url)
-            assert not other.requests
-        assert error.exit_code == 5
-        assert other.url in error.message
-
-    def test_what_is_not_http_is_not_understood(self) -> None:
-        with answering(b"SSH-2.0-OpenSSH_9.9\r\n") as other:
-            assert fault(other.url).exit_code == 5
-
-    def test_a_server_that_closes_the_connection_may_want_tls(self) -> None:
-        with answering(b"") as encrypted:
-            error = fault(encrypted.url)
-        assert error.exit_code == 5
-        assert error.hint == "is it https:// instead?"
-
-    def test_a_server_without_this_route_is_of_another_version(self) -> None:
-        body = b'{"code":"not_found","detail":"there is no path /v1/status","hint":null,"exit_code":3}'
-        with answering(reply("404 Not Found", body, Queuectl_Version="0.0.9")) as old:
-            error = fault(old.url)
-        assert type(error) is CommandFailed
-        assert f"the server is queuectl 0.0.9, this is {__version__}" in error.message
-
-    def test_a_server_of_the_same_version_without_this_route_has_another_path(self) -> None:
-        body = b'{"code":"not_found","detail":"there is no path /x/v1/status","hint":null,"exit_code":3}'
-        with answering(reply("404 Not Found", body, Queuectl_Version=__version__)) as same:
-            error = fault(same.url)
-        assert type(error) is CommandFailed
-        assert error.message == f"{same.url} is not the URL of the server: there is no path /x/v1/status"
-        assert "--public-url" in (error.hint or "")
 
 
 class TestLoad:
@@ -406,6 +322,9 @@ class TestChanges:
         with answering(reply("504 Gateway Timeout", body, Queuectl_Version=__version__)) as server:
             error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo")]))
         assert type(error) is OutcomeUnknown
+        assert (
+            error.message == "the request was sent, and its reply is lost: the store did not answer in time"
+        )
         assert len(server.requests) > 1
 
 

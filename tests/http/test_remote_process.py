@@ -55,6 +55,17 @@ class TestTls:
         assert server.end() == 0
 
 
+class TestDirectory:
+    def test_verbose_names_the_directory_of_the_first_job(self, home: Home, tmp_path: Path) -> None:
+        server = home.serve("--port", "0")
+        words = ("--store", f"http://127.0.0.1:{server.port}", "enqueue", "-v")
+        said = home.run_cli(*words, "--id", "a", "true").stderr
+        assert said == f"queuectl: job a runs in {home.root}; --cwd DIR names another directory\n"
+        said = home.run_cli(*words, "--id", "b", "--cwd", str(tmp_path), "true").stderr
+        assert f"job b runs in {tmp_path}; " in said
+        assert server.end() == 0
+
+
 class TestUnixSocket:
     def test_jobs_are_added_waited_for_and_shown_without_a_token(self, home: Home) -> None:
         server = home.serve("--host", "none")

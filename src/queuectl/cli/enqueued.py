@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.domain.ids import handle, is_made
 from queuectl.domain.instant import format_instant
+from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
@@ -28,7 +29,17 @@ def announce(session: "Session", added: "Sequence[Enqueued]", since: int | None 
         session.did(_enqueued(jobs, since or jobs[0].number))
     if not session.json and jobs:
         session.out.write("\n".join(job.id for job in jobs) + "\n")
+    if jobs and session.args.verbose and session.is_remote and since in (None, jobs[0].number):
+        _say_directory(session, jobs[0])
     return code
+
+
+def _say_directory(session: "Session", first: "Job | JobSummary") -> None:
+    """Report in which directory the first job runs: without --cwd the server decides, unless it is on this host."""
+    job = session.queue.get([first.id]).get(first.id)
+    if job is not None:
+        where = safe(job.spec.cwd) if job.spec.cwd else "the directory of its worker"
+        session.say(f"queuectl: job {handle(job)} runs in {where}; --cwd DIR names another directory")
 
 
 def _was_there(job: "Job | JobSummary") -> str:

@@ -15,7 +15,7 @@ from queuectl.clock import boottime
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreUnavailable, Unauthenticated
 from queuectl.http.client import faults
 from queuectl.http.client.address import Address
-from queuectl.http.client.connection import Connections, NotSent, Reply, ReplyLost, Request
+from queuectl.http.client.connection import Connections, NotSent, Reply, ReplyLost, Request, Silent
 from queuectl.http.client.credentials import Credentials
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
@@ -23,6 +23,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 
 REPLY_TIMEOUT = 45.0
 """Seconds without a byte of the reply, after which it counts as lost. The server answers within 30 s, if at all."""
+
+SHORTEST_WAIT = 5.0
+"""Seconds that a read waits for its reply at least, however short the patience is."""
 
 FindToken = Callable[[], Credentials | None]
 
@@ -72,7 +75,7 @@ class Channel:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         changes: bool = True,
-        timeout: float = REPLY_TIMEOUT,
+        timeout: float | None = None,
         patience: float | None = None,
         handled: Sequence[int] = (),
     ) -> Answer:
@@ -82,32 +85,24 @@ class Channel:
         was never sent, and OutcomeUnknown if a change was sent and no reply came.
         """
         raw = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
-        given = {
-            "Accept": "application/json",
-            **(headers or {}),
-            **({} if raw is None else {"Content-Type": "application/json"}),
-        }
+        of_body = {} if raw is None else {"Content-Type": "application/json"}
+        given = {"Accept": "application/json", **(headers or {}), **of_body}
         target = self.target(path, query)
         tries = _Tries(self, changes, patience)
         while True:
-            sent = self.authorized(given)
+            sent, within = self.authorized(given), timeout or tries.reply_timeout
+            request = Request(method, target, raw, sent, within)
             try:
-                reply = self.connections.exchange(
-                    Request(method, target, raw, sent, timeout), tries.connect_timeout, self.host
-                )
-            except NotSent as error:
-                tries.unreachable(error)
-            except ReplyLost as error:
-                tries.lost(str(error))
-            else:
+                reply = self.connections.exchange(request, tries.connect_timeout, self.host)
                 document = faults.document_of(reply, self.address.url)
-                if reply.status < 400:
-                    return Answer(reply.status, document, reply.headers, tries.was_sent)
-                refused = self._refused(reply, document, tries)
-                if refused is not None and reply.status in handled:
-                    return Answer(reply.status, document, reply.headers, tries.was_sent, refused)
-                if refused is not None:
-                    raise refused
+            except (NotSent, ReplyLost, faults.NoServer) as error:
+                tries.failed(error, within)
+                continue
+            refused = None if reply.status < 400 else self._refused(reply, document, tries)
+            if reply.status < 400 or (refused and reply.status in handled):
+                return Answer(reply.status, document, reply.headers, tries.was_sent, refused)
+            if refused:
+                raise refused
 
     def target(self, path: str, query: Mapping[str, Any] | None = None) -> str:
         """The path and the query of a request. Values of the query that are None are left out."""
@@ -151,7 +146,7 @@ class Channel:
         """The error of a problem; None if the request is to be tried again."""
         error = faults.error_of(reply, document, self.address.url)
         if isinstance(error, OutcomeUnknown):
-            tries.lost(error.message)
+            tries.lost(error)
         elif reply.status in (429, 503) and (after := reply.headers.get("retry-after", "")).isdecimal():
             tries.refused(error, int(after))
         elif not (isinstance(error, Unauthenticated) and tries.may_renew_token() and self.renew_token()):
@@ -169,6 +164,7 @@ class _Tries:
         self._deadline = boottime() + self._patience
         self._pauses = _pauses()
         self._renewed = False
+        self._silence = 0.0
         self.was_sent = False
 
     @property
@@ -181,22 +177,46 @@ class _Tries:
         first, self._renewed = not self._renewed, True
         return first
 
-    def unreachable(self, error: NotSent) -> None:
-        """Wait until the next try after the server was not reached."""
+    @property
+    def reply_timeout(self) -> float:
+        """Seconds without a byte of the reply, after which it counts as lost. A reader is not kept much longer than the
+        patience; the second reply to a change comes soon or not at all."""
+        if self.was_sent:
+            return max(self._deadline - boottime(), 0.5)
+        return REPLY_TIMEOUT if self._changes else min(max(3 * self._patience, SHORTEST_WAIT), REPLY_TIMEOUT)
+
+    def failed(self, error: "NotSent | ReplyLost | faults.NoServer", seconds: float) -> None:
+        """Wait until the next try after this one, whose reply was waited for so long, got no answer of a server."""
         url = self._channel.address.url
-        self._next(StoreUnavailable(f"cannot reach {url}: {error}", "is the server running? queuectl serve"))
+        if isinstance(error, NotSent):
+            self._next(
+                StoreUnavailable(f"cannot reach {url}: {error}", "is the server running? queuectl serve")
+            )
+        elif isinstance(error, Silent):
+            self._silence += seconds
+            self.lost(
+                StoreUnavailable(
+                    f"{url} did not answer within {self._silence:.0f} s",
+                    "is it the URL of queuectl serve? --patience 1m waits longer",
+                )
+            )
+        elif isinstance(error, ReplyLost):
+            hint = "is it https:// instead?" if self._channel.address.scheme == "http" else None
+            self.lost(StoreUnavailable(f"{url} did not answer: {error}", hint))
+        elif error.may_be_done:
+            self.lost(error)
+        else:
+            self._next(error)
 
     def refused(self, error: QueuectlError, after: float) -> None:
         """Wait as long as the server asks."""
         self._next(error, after)
 
-    def lost(self, why: str) -> None:
+    def lost(self, error: QueuectlError) -> None:
         """Wait until the next try after a reply was lost. The patience begins at the first loss."""
         if not self.was_sent:
             self.was_sent, self._deadline = True, boottime() + self._patience
-        address = self._channel.address
-        hint = "is it https:// instead?" if address.scheme == "http" else None
-        self._next(StoreUnavailable(f"{address.url} did not answer: {why}", hint))
+        self._next(error)
 
     def _next(self, error: QueuectlError, pause: float | None = None) -> None:
         pause = next(self._pauses) if pause is None else pause

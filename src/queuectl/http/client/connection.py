@@ -24,6 +24,10 @@ class ReplyLost(Exception):
     """The request was sent, at least in part, and its reply did not come: it may have been carried out."""
 
 
+class Silent(ReplyLost):
+    """No byte of the reply came in time."""
+
+
 class Request(NamedTuple):
     """One request. `timeout`: seconds without a byte after which the reply counts as lost."""
 
@@ -64,7 +68,7 @@ class Connections:
             body = response.read()
             is_reusable = not response.will_close
         except (OSError, HTTPException) as error:
-            raise ReplyLost(reason(error)) from error
+            raise lost(error) from error
         finally:  # also after a Ctrl+C: then the rest of the reply is still to come
             if is_reusable:
                 self._idle.append(connection)
@@ -80,7 +84,9 @@ class Connections:
         except socket.gaierror as error:
             connection.close()
             if error.errno == socket.EAI_NONAME:
-                raise StoreUnavailable(f"the host {self._address.host} is not known") from error
+                raise StoreUnavailable(
+                    f"the host {self._address.host} is not known", "is the name of the host right?"
+                ) from error
             raise NotSent(reason(error)) from error
         except OSError as error:
             connection.close()
@@ -157,7 +163,12 @@ def send(connection: HTTPConnection, request: Request) -> HTTPResponse:
                 raise
         return connection.getresponse()
     except (OSError, HTTPException) as error:
-        raise ReplyLost(reason(error)) from error
+        raise lost(error) from error
+
+
+def lost(error: Exception) -> ReplyLost:
+    """The error of a request whose reply did not come."""
+    return Silent(str(error)) if isinstance(error, TimeoutError) else ReplyLost(reason(error))
 
 
 def headers_of(response: HTTPResponse) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Turns the replies of a server that are no success into the errors of a queue."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -9,8 +10,16 @@ from queuectl.errors import InvalidInput, QueuectlError, StoreError, StoreUnavai
 from queuectl.http.client.connection import Reply
 from queuectl.service.shapes.faults import fault_of
 
-WORDS = 80
-"""Characters of a foreign answer that an error quotes."""
+WORDS, LOOKED_AT = 80, 2000
+"""Characters of a foreign answer that an error quotes, and bytes in which it looks for them."""
+
+HINTS = {
+    401: "a proxy wants a login of its own: give a URL of queuectl serve without it",
+    403: "a proxy lets nobody in: give the URL of queuectl serve itself",
+    404: "is the path of the URL the one of --public-url?",
+    413: "a proxy limits the size of requests (nginx: client_max_body_size)",
+}
+"""What to do about an answer of another program, by its status."""
 
 _BY_EXIT_CODE: dict[int, type[QueuectlError]] = {
     2: errors.InvalidInput, 3: errors.NotFound, 4: errors.Conflict, 5: errors.StoreUnavailable,
@@ -31,20 +40,43 @@ def document_of(reply: Reply, url: str) -> dict[str, Any]:
     return document
 
 
+class NoServer(StoreUnavailable):
+    """A proxy answered, because it does not reach the server behind it: perhaps the server restarts.
+
+    `may_be_done`: the proxy sent the request on, and no reply came in time.
+    """
+
+    may_be_done = False
+
+
 def foreign(reply: Reply, url: str) -> StoreError:
     """The error for an answer that is not of queuectl: its status and its first words."""
     if 300 <= reply.status < 400:
         to = _neutral(reply.headers.get("location", "another address"))
+        root, found, _ = to.partition("/v1/")
         return StoreUnusable(
             f"{url} leads to {to} ({reply.status}), and redirects are not followed",
-            "give the address of the server",
+            f"if that is the server: --store {root}" if found else "give the URL of queuectl serve itself",
         )
-    words = _neutral(reply.body[: WORDS * 4].decode("utf-8", "replace"))
+    words = _neutral(_text(reply.body[:LOOKED_AT].decode("utf-8", "replace")))
     said = f": {words}" if words else ""
-    kind = StoreUnavailable if reply.status in (502, 503, 504) else StoreUnusable
-    return kind(
-        f"{url} did not answer as queuectl does (status {reply.status}){said}", "is a queuectl serve there?"
-    )
+    if reply.status in (502, 503, 504):
+        error = NoServer(
+            f"the proxy at {url} reaches no server (status {reply.status}){said}",
+            "does queuectl serve run behind it?",
+        )
+        error.may_be_done = reply.status == 504
+        return error
+    hint = HINTS.get(reply.status, "is a queuectl serve there?")
+    return StoreUnusable(f"{url} did not answer as queuectl does (status {reply.status}){said}", hint)
+
+
+def _text(page: str) -> str:
+    """The title of a page of HTML, or its text; another text as it is."""
+    if not page.lstrip().startswith("<"):
+        return page
+    title = re.search(r"<title[^>]*>([^<]+)", page, re.IGNORECASE)
+    return title[1] if title else re.sub(r"<[^>]*>?", " ", page)
 
 
 def error_of(reply: Reply, document: dict[str, Any], url: str) -> QueuectlError:
