@@ -70,6 +70,11 @@ NOT_QUICK = {
 }  # fmt: skip
 """Files of these folders whose tests start many processes, make ten thousand jobs, or check types."""
 
+PROCESSES = NOT_QUICK | {
+    "cli/test_completion.py", "cli/test_lines.py", "cli/test_screens.py", "cli/test_terminal.py",
+}  # fmt: skip
+"""Files about the command line as a process. Their repetition through a server is in `proof`."""
+
 OF_SERVERS = ("test_postgres", "test_mongo", "test_redis", "test_archived")
 """How files are named that are about one server. Some of their tests start a server without a fixture named above."""
 
@@ -153,7 +158,7 @@ def kinds_of(item: pytest.Item) -> set[str]:
 
 
 def through_server(item: pytest.Item) -> bool:
-    """Whether this is the repetition of a test through a server. `http/test_cli.py` has each command once."""
+    """Whether this is the repetition of a test of the command line through a server."""
     callspec = getattr(item, "callspec", None)
     return callspec is not None and callspec.params.get("door") == "http"
 
@@ -169,14 +174,14 @@ def circle_of(item: pytest.Item) -> str:
     place, kinds = place_of(item.path), kinds_of(item)
     if item.get_closest_marker("proof") or ELECTIONS & {*getattr(item, "fixturenames", ())}:
         return "proof"
-    if through_server(item):
+    if through_server(item) and (place.as_posix() in PROCESSES or not kinds <= LOCAL):
         return "proof"
     if repeated_on(item) & DOUBLES and not item.get_closest_marker("doubles"):
         return "proof"
     if place.parts[0] == HARNESS and place.name not in KEPT_OF_HARNESS:
         return "proof"
     quick = place.parts[0] in QUICK and place.as_posix() not in NOT_QUICK and kinds <= LOCAL
-    quick = quick and not place.name.startswith(OF_SERVERS)
+    quick = quick and not place.name.startswith(OF_SERVERS) and not through_server(item)
     return "quick" if quick else "test"
 
 

@@ -200,6 +200,7 @@ def _import_all() -> None:
     """Import the modules that commands import when they run."""
     for package in (
         "cli",
+        "http.client",
         "service",
         "store.sqlite",
         "store.postgres",

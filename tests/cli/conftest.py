@@ -19,6 +19,7 @@ import pytest
 from starlette.requests import Request
 
 from cli.acting import Actor
+from cli.doors import REASONS
 from cli.mongo import MongoPlace
 from cli.postgres import Database, Kept, secret_of
 from cli.redis import ArchivedPlace, RedisPlace
@@ -27,9 +28,11 @@ from launcher import Launched, Launcher, needs_interpreter
 from queuectl.cli.main import main
 from queuectl.domain.token import SCOPES
 from queuectl.http.call import Caller
+from queuectl.http.client import waiting
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
+from queuectl.store.driver.notifier import Subscription
 from queuectl.store.memory import MemoryStore
 from queuectl.store.sqlite import SqliteStore
 from servers.mongo import MongoServer
@@ -143,25 +146,26 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-DIRECT = {
-    "test_creating.py", "test_fuzz.py", "test_mongo.py", "test_postgres.py", "test_redis.py", "test_stores.py",
-    "test_screens.py", "test_words.py", "test_worker_screen.py",
-}  # fmt: skip
-"""Files about stores themselves, about words and screens, and about the process of a worker."""
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test of the command line twice: on a store, and through a server before the same store."""
-    is_direct = metafunc.definition.get_closest_marker("direct") or metafunc.definition.path.name in DIRECT
-    if "door" in metafunc.fixturenames and not is_direct:
+    mark = metafunc.definition.get_closest_marker("direct")
+    if mark and mark.args[0] not in REASONS:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid}: doors.py has the reasons for a mark `direct`")
+    if "door" in metafunc.fixturenames and not mark:
         metafunc.parametrize("door", ("sqlite", "http"), indirect=True)
 
 
 class Anyone:
     """Lets everybody do everything."""
 
-    def caller(self, _request: Request) -> Caller:
+    def known_caller(self, _request: Request) -> Caller:
         return Caller("local:tester", frozenset(SCOPES))
+
+    def caller(self, request: Request) -> Caller:
+        return self.known_caller(request)
+
+    def admits(self, _caller: Caller) -> bool:
+        return True
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +234,34 @@ def through(server: ServerState, line: CommandLine, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("QUEUECTL_STORE", server.public_url)
     yield
     server.queue.close()
+
+
+OnWait = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def on_wait(door: str, monkeypatch: pytest.MonkeyPatch) -> OnWait:
+    """Lets a function run in place of each wait of a command: for a change of the store, or for a late answer."""
+
+    def replace_waits(act: Callable[[], object]) -> None:
+        if door == "sqlite":
+            monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(act()) or True)
+            return
+        ask = waiting.ask
+
+        def ask_at_once(channel: Any, ids: Sequence[str], seconds: float, any_one: bool) -> Any:
+            if seconds:
+                act()
+            return ask(channel, ids, 0, any_one)
+
+        monkeypatch.setattr(waiting, "ask", ask_at_once)
+
+    return replace_waits
+
+
+def interrupt() -> None:
+    """What Ctrl+C does to a command that waits."""
+    raise KeyboardInterrupt
 
 
 @pytest.fixture

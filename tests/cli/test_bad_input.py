@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import SQLITE, direct
 from queuectl.domain.job import Job
 from queuectl.errors import OutcomeUnknown
 from queuectl.store.protocol import Added
@@ -252,13 +253,13 @@ class TestUnknownResult:
             raise OutcomeUnknown("the reply was lost")
 
         monkeypatch.setattr(SqliteStore, "add", add_and_lose_the_reply)
-        id = queuectl("enqueue", "echo a", code=75).strip()
+        id = queuectl("--patience", "0.1s", "enqueue", "echo a", code=75).strip()
         assert f"--id {id}" in queuectl.err
         monkeypatch.setattr(SqliteStore, "add", real)
         assert queuectl.json("enqueue", "--id", id, "echo a")["jobs"][0]["existing"] is True
 
 
-@pytest.mark.direct
+@direct(SQLITE)
 class TestInternalErrors:
     """An unexpected exception is printed like any other error, and is not swallowed."""
 

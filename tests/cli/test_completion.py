@@ -12,6 +12,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from cli.doors import ABSENT, OTHER_STORE, direct
 from facts import eventually
 from queuectl.cli.completion import candidates
 from queuectl.domain.job import STATES
@@ -45,7 +46,7 @@ class TestCandidates:
         # A machine that is busy for 50 ms offers nothing: so it may take several tries here.
         eventually(lambda: set(offered(filled, kind)) == words)
 
-    @pytest.mark.direct
+    @direct(ABSENT)
     def test_without_a_store_no_candidates_are_printed_and_none_is_created(
         self, queuectl: CommandLine, tmp_path: Path
     ) -> None:
@@ -53,7 +54,7 @@ class TestCandidates:
         assert (done.returncode, done.stdout) == (0, b"")
         assert not (tmp_path / "data").exists()
 
-    @pytest.mark.direct
+    @direct(OTHER_STORE)
     @pytest.mark.parametrize("scheme", ["redis", "http"])
     def test_completion_does_not_wait_for_a_silent_store(self, queuectl: CommandLine, scheme: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:

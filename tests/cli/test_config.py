@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import CHOICE, direct
 from queuectl import trust
 from queuectl.config import OPTIONS
 
@@ -98,7 +99,7 @@ class TestUnset:
 
 
 class TestGet:
-    @pytest.mark.direct
+    @direct(CHOICE)
     def test_the_default_store_is_printed_as_a_url(self, queuectl: CommandLine) -> None:
         url = queuectl("config", "get", "store").strip()
         assert url.startswith("sqlite:///")
@@ -131,7 +132,7 @@ class TestSources:
         for words in ("jitter", "lease", "timeout"):
             assert words in queuectl.err
 
-    @pytest.mark.direct
+    @direct(CHOICE)
     def test_only_connection_variables_are_read_from_dotenv(self, queuectl: CommandLine) -> None:
         Path(".env").write_text("QUEUECTL_STORE=sqlite:///here.db\nQUEUECTL_MAX_RETRIES=9\n")
         queuectl("enqueue", "true")
@@ -157,7 +158,7 @@ STRANGER = 65534
 FILES = {"queuectl.toml": 'store = "sqlite:///theirs.db"\n', ".env": "QUEUECTL_STORE=sqlite:///theirs.db\n"}
 
 
-@pytest.mark.direct
+@direct(CHOICE)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 @pytest.mark.parametrize("name", FILES)
 class TestFilesOfOthers:
@@ -220,7 +221,7 @@ class TestFilesOfOthers:
         assert Path("theirs.db").exists()
 
 
-@pytest.mark.direct
+@direct(CHOICE)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_a_file_named_on_the_command_line_is_used_for_any_owner(queuectl: CommandLine) -> None:
     Path("theirs.toml").write_text(FILES["queuectl.toml"])

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import ABSENT, direct
+
+pytestmark = direct(ABSENT)
 
 LOOKING = [
     ("status",),

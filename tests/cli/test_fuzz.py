@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cli.conftest import CommandLine
+from cli.doors import NO_STORE, direct
 from queuectl import bootstrap, config
 from queuectl.cli import texts
 from queuectl.cli.jobs import columns_of, states_of
@@ -28,6 +29,8 @@ from queuectl.service.settings import unused, url_of
 from queuectl.service.times import read_time
 from queuectl.store.driver import codec
 from queuectl.store.memory import MemoryStore
+
+pytestmark = direct(NO_STORE)
 
 NOW = datetime(2026, 11, 22, 15, tzinfo=UTC)
 DEFAULTS = Defaults(resolve({}, {}, {}, {}), "/")

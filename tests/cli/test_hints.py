@@ -30,6 +30,7 @@ import pytest
 from msgspec.structs import replace as with_field
 
 from cli.conftest import CommandLine
+from cli.doors import OTHER_STORE, WORKER, direct
 from cli.mongo import MongoPlace
 from cli.postgres import PASSWORD, Database
 from cli.redis import RedisPlace
@@ -489,7 +490,7 @@ def test_the_hint_for_a_path_that_others_may_write_works(tmp_path: Path, what: s
     assert trust.refusal(str(path)) is None
 
 
-@pytest.mark.direct
+@direct(WORKER)
 @runs("chmod 700 {")
 def test_the_hint_for_an_open_directory_of_workers_works(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("enqueue", "--hold", "true")
@@ -501,7 +502,7 @@ def test_the_hint_for_an_open_directory_of_workers_works(queuectl: CommandLine, 
     queuectl("doctor")
 
 
-@pytest.mark.direct
+@direct(OTHER_STORE)
 @runs("remove       rm -r {")
 def test_the_command_that_removes_a_demo_works(queuectl: CommandLine) -> None:
     told = dict(
@@ -603,7 +604,7 @@ def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:
         return False
 
 
-@pytest.mark.direct
+@direct(WORKER)
 def test_every_queuectl_command_in_a_hint_is_understood(queuectl: CommandLine) -> None:
     """One test for all of them: the list is not read when pytest collects, which each process of a run does."""
     # The job is deleted last: the commands before need it.

@@ -11,7 +11,7 @@ import pytest
 from cli.conftest import CommandLine
 from cli.terminals import Terminal
 from queuectl.cli import bulk
-from queuectl.cli.bulk import BATCH
+from queuectl.cli.bulk import BATCH, REMOTE_BATCH
 
 
 def commands(queuectl: CommandLine) -> list[str | None]:
@@ -150,13 +150,12 @@ class TestProgress:
         terminal.close()
         return terminal.text
 
-    @pytest.mark.direct
     @pytest.mark.usefixtures("queuectl")
     @pytest.mark.parametrize("words", ["enqueue --file jobs > ids", "enqueue - < jobs > ids"])
-    def test_the_number_of_lines_is_estimated_from_the_size(self, words: str) -> None:
+    def test_the_number_of_lines_is_estimated_from_the_size(self, words: str, door: str) -> None:
         text = self.enqueue(words)
         done, total = map(int, re.search(r"(\d+) of about (\d+) enqueued", text).groups())  # type: ignore[union-attr]
-        assert done == BATCH
+        assert done == (BATCH if door == "sqlite" else REMOTE_BATCH)
         assert abs(total - self.LINES) < self.LINES / 50
         assert text.endswith("\r\x1b[K")
         assert len(Path("ids").read_text().splitlines()) == self.LINES

@@ -13,6 +13,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from cli.doors import SQLITE, WORKER, direct
 from contract.grounds import SteppedClock
 from queuectl.cli.commands import COMMANDS
 from queuectl.service import maintenance
@@ -146,7 +147,7 @@ class TestDoctor:
         found = [check["detail"] for check in queuectl.json("doctor")["checks"] if check["name"] == "worker"]
         assert found == ["w on atlas, 0; its host's clock differs by -0.250 s"]
 
-    @pytest.mark.direct
+    @direct(SQLITE)
     def test_the_durability_is_read_from_the_store(self, queuectl: CommandLine) -> None:
         document = queuectl.json("doctor", "--durability", "fast")
         found = {check["name"]: check["detail"] for check in document["checks"]}
@@ -164,7 +165,7 @@ class TestDoctor:
         assert "silent on atlas" in fault["detail"]
         assert "FAULT  lost worker" in queuectl("doctor", code=1)
 
-    @pytest.mark.direct
+    @direct(WORKER)
     def test_a_directory_of_workers_that_others_can_read_is_a_fault(self, queuectl: CommandLine) -> None:
         queuectl("doctor", "--create")
         directory = Path("../data/queuectl/queue.db-workers")

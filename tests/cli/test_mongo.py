@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from cli.conftest import CommandLine, Refused
+from cli.doors import OTHER_STORE, direct
 from cli.mongo import MongoPlace, Pretender
 from facts import eventually
 from queuectl import bootstrap
 from queuectl.store.mongo import connect, schema
 from servers.mongo import MongoServer, fail_command
 from servers.replica_set import NAME, ReplicaSet
+
+pytestmark = direct(OTHER_STORE)
 
 LATER = "try again later"
 

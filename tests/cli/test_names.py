@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import WORKER, direct
 
 WRONG = "a/../b"
 
 
-@pytest.mark.direct
 @pytest.mark.parametrize(
     "words",
     [
@@ -24,8 +24,6 @@ WRONG = "a/../b"
         ("edit", "1", "--queue", WRONG),
         ("queue", "pause", WRONG),
         ("queue", "limit", WRONG, "2"),
-        ("worker", "start", "--name", WRONG),
-        ("worker", "start", "--queue", WRONG),
     ],
     ids=lambda words: " ".join(words[:3]),
 )
@@ -33,6 +31,14 @@ def test_a_new_name_has_to_fit_a_url_and_a_file_name(queuectl: CommandLine, word
     queuectl("enqueue", "true")
     queuectl(*words, code=2)
     assert f"{WRONG!r} is not allowed (a letter or digit, then letters, digits and . _ : -" in queuectl.err
+
+
+@direct(WORKER)
+@pytest.mark.parametrize("option", ["--name", "--queue"])
+def test_a_name_for_a_worker_has_to_fit_too(queuectl: CommandLine, option: str) -> None:
+    queuectl("enqueue", "true")
+    queuectl("worker", "start", option, WRONG, code=2)
+    assert f"{WRONG!r} is not allowed" in queuectl.err
 
 
 def test_an_existing_queue_with_an_invalid_name_stays_usable(queuectl: CommandLine, tmp_path: Path) -> None:

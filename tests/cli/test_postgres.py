@@ -9,12 +9,15 @@ import psycopg
 import pytest
 
 from cli.conftest import CommandLine, Refused
+from cli.doors import OTHER_STORE, direct
 from cli.postgres import PASSWORD, Database
 from facts import eventually
 from queuectl.store.postgres.schema import known
 from servers.daemon import Daemon
 from servers.endpoint import free_port
 from servers.postgres import PostgresServer
+
+pytestmark = direct(OTHER_STORE)
 
 
 class TestLogin:

@@ -11,6 +11,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine, Refused
+from cli.doors import OTHER_STORE, direct
 from cli.mongo import MongoPlace
 from cli.postgres import PASSWORD, secret_of
 from cli.redis import ArchivedPlace, RedisPlace
@@ -20,6 +21,8 @@ from queuectl.store.mongo import connect
 from queuectl.store.redis_archive import ArchivedStore
 from servers.proxy import Proxy
 from servers.redis import RedisServer, replica_of
+
+pytestmark = direct(OTHER_STORE)
 
 AWAY = "store_unavailable"
 

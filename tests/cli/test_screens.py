@@ -17,6 +17,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from cli.doors import OTHER_STORE, direct
 from cli.terminals import Terminal
 from facts import eventually
 from launcher import Launcher
@@ -88,6 +89,7 @@ def shown_by(
     return terminal.text.replace(home, "/tmp/screen-" + "x" * (len(home) - len("/tmp/screen-")))
 
 
+@direct(OTHER_STORE)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", SHOWN)
 @pytest.mark.usefixtures("queuectl")
@@ -104,6 +106,7 @@ def test_a_screen_equals_the_stored_file(name: str, width: int, shown: Shown) ->
     assert not tables or max(map(len, lines)) <= max(width, len("  queuectl worker start --queue gpu"))
 
 
+@direct(OTHER_STORE)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", TOLD)
 @pytest.mark.usefixtures("queuectl")
@@ -131,6 +134,7 @@ def test_only_hints_of_doctor_are_wider_than_the_terminal() -> None:
             assert all(re.search(r"queuectl |sqlite:|export ", line) for line in wide)
 
 
+@direct(OTHER_STORE)
 @pytest.mark.usefixtures("queuectl")
 def test_doctor_colours_each_result_and_prints_one_line_each_in_a_pipe(tmp_path: Path, shown: Shown) -> None:
     url = {"DATABASE_URL": "postgresql://db/jobs"}
@@ -151,6 +155,7 @@ def test_number_state_and_command_are_shown_at_every_width(width: int, tmp_path:
     assert all(re.match(r" +\d+ ", line) for line in lines[1:])
 
 
+@direct(OTHER_STORE)
 class TestColour:
     @pytest.mark.usefixtures("queuectl")
     def test_colour_repeats_a_word_and_sets_no_background(self, tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import CHOICE, direct
 from queuectl.bootstrap import sqlite_path
 from queuectl.errors import InvalidInput
+
+pytestmark = direct(CHOICE)
 
 
 class TestUrls:

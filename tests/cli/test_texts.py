@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import CHOICE, direct
 
 MARK = b"\xef\xbb\xbf"
 
@@ -40,7 +41,7 @@ class TestMarksAndLineEnds:
         Path("queuectl.toml").write_bytes(MARK + b"max_retries = 7\r\n")
         assert queuectl("config", "get", "max_retries") == "7\n"
 
-    @pytest.mark.direct
+    @direct(CHOICE)
     def test_the_mark_of_a_dotenv_is_removed(self, queuectl: CommandLine) -> None:
         Path(".env").write_bytes(MARK + b"QUEUECTL_STORE=sqlite:///here.db\r\n")
         assert queuectl("config", "get", "store") == f"sqlite:///{Path.cwd()}/here.db\n"

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import ABSENT, NO_STORE, direct
 from cli.terminals import Terminal
 from facts import eventually
 from queuectl.domain.token import secret_id
@@ -40,15 +41,14 @@ class TestTokens:
         assert "wall" in queuectl.err
         assert line not in queuectl.err
 
-    @pytest.mark.direct
+    @direct(ABSENT)
     def test_token_create_creates_a_missing_store_unless_it_is_refused(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "root", code=2)
         assert not (queuectl.root / "data").exists()
         queuectl("token", "create", "a", "--scope", "view")
         assert queuectl.json("token", "list")["tokens"][0]["name"] == "a"
 
-    @pytest.mark.direct
-    def test_the_documents_have_the_documented_keys(self, queuectl: CommandLine) -> None:
+    def test_the_documents_have_the_documented_keys(self, queuectl: CommandLine, door: str) -> None:
         words = (
             "token",
             "create",
@@ -71,7 +71,7 @@ class TestTokens:
         assert token["scopes"] == ["operate", "enqueue"]
         assert token["queues"] == ["mail", "post", "b"]
         assert token["secret_ids"] == [{"id": made["secret"][5:13], "until": None}]
-        assert "@" in token["created_by"]
+        assert ("@" if door == "sqlite" else "local:tester") in token["created_by"]
 
     def test_the_list_shows_no_secret(self, queuectl: CommandLine) -> None:
         secret = queuectl("token", "create", "a", "--scope", "admin", "--expires", "none").strip()
@@ -125,7 +125,7 @@ class TestTokens:
         assert not [path for path in files if secret[14:].encode() in path.read_bytes()]
 
 
-@pytest.mark.direct
+@direct(NO_STORE)
 class TestLocalToken:
     def test_the_file_is_private_and_removed_at_the_end(self, queuectl: CommandLine) -> None:
         made = local_token.create("http", ["127.0.0.1"], 7733)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cli.acting import Actor
-from cli.conftest import CommandLine
+from cli.conftest import CommandLine, OnWait, interrupt
 from factories import statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
@@ -100,16 +100,11 @@ class TestOne:
         )
         queuectl("wait", id)
 
-    @pytest.mark.direct
     def test_an_interrupt_gives_exit_code_130_with_the_command_to_cancel(
-        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
+        self, queuectl: CommandLine, on_wait: OnWait
     ) -> None:
         id = queuectl.enqueue("x")
-
-        def interrupt(_subscription: Subscription, _timeout: float) -> bool:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Subscription, "wait", interrupt)
+        on_wait(interrupt)
         queuectl("wait", id, code=130)
         assert "queuectl cancel 1\n" in queuectl.err
 

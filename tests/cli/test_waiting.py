@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from cli.acting import Actor
-from cli.conftest import CommandLine
+from cli.conftest import CommandLine, OnWait, interrupt
+from cli.doors import SQLITE, direct
 from cli.terminals import Terminal
 from facts import TooSlow, eventually
 from queuectl.service import waiting
@@ -89,9 +90,8 @@ class TestNoWorker:
         queuectl("release", "h")
 
 
-@pytest.mark.direct
 def test_a_changed_reason_is_printed_again(
-    queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    queuectl: CommandLine, actor: Actor, monkeypatch: pytest.MonkeyPatch, on_wait: OnWait
 ) -> None:
     queuectl("enqueue", "--id", "a", "x")
     monkeypatch.setattr("queuectl.cli.wait.AGAIN", 0.0)
@@ -103,7 +103,7 @@ def test_a_changed_reason_is_printed_again(
             lambda: actor.runs("a"),
         )
     )
-    monkeypatch.setattr(Subscription, "wait", lambda _subscription, _timeout: bool(next(acts)()) or True)  # type: ignore[operator]
+    on_wait(lambda: next(acts)())  # type: ignore[operator]
     queuectl("wait", "a")
     assert queuectl.err.splitlines() == [
         "queuectl: no worker serves queue default: queuectl worker start",
@@ -124,7 +124,7 @@ class TestMany:
     def many(self, queuectl: CommandLine) -> None:
         queuectl("enqueue", "-", "--batch", "b", input="true\n" * self.COUNT)
 
-    @pytest.mark.direct
+    @direct(SQLITE)
     @pytest.mark.usefixtures("many")
     @pytest.mark.parametrize(
         "words",
@@ -147,7 +147,6 @@ class TestMany:
         assert sum(1 for count in asked if count > waiting.HEAD) <= self.COUNT / 1000
         assert f"{self.COUNT} of {self.COUNT} jobs have not ended" in queuectl.err
 
-    @pytest.mark.direct
     @pytest.mark.usefixtures("many")
     @pytest.mark.waits
     def test_waiting_costs_at_most_one_percent_of_a_core(self, queuectl: CommandLine) -> None:
@@ -198,7 +197,6 @@ class TestMany:
         assert terminal.wait() == 0
         assert terminal.text.endswith("\r\x1b[K3 jobs: 3 completed\n")
 
-    @pytest.mark.direct
     @pytest.mark.parametrize(
         ("words", "hint"),
         [
@@ -209,14 +207,10 @@ class TestMany:
         ],
     )
     def test_ctrl_c_prints_the_command_to_cancel_the_jobs(
-        self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], hint: str
+        self, queuectl: CommandLine, on_wait: OnWait, words: tuple[str, ...], hint: str
     ) -> None:
         queuectl("enqueue", "-", "--batch", "n", input="true\n" * 9)
-
-        def interrupt(_subscription: Subscription, _timeout: float) -> bool:
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(Subscription, "wait", interrupt)
+        on_wait(interrupt)
         queuectl("wait", *words, code=130)
         assert queuectl.err.endswith(f"{hint}\n")
 

@@ -3,7 +3,10 @@
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import NO_STORE, direct
 from queuectl.cli.commands import COMMANDS, MEANT
+
+pytestmark = direct(NO_STORE)
 
 TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import",

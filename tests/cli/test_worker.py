@@ -12,6 +12,7 @@ import pytest
 
 from cli.acting import Actor
 from cli.conftest import CommandLine
+from cli.doors import WORKER, direct
 from contract.grounds import SteppedClock
 from queuectl.store.sqlite import SqliteStore
 from queuectl.worker.host import process_table
@@ -49,7 +50,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("queuectl.cli.worker.subprocess.Popen", become)
 
 
-@pytest.mark.direct
+@direct(WORKER)
 class TestStart:
     @pytest.mark.parametrize("detach", [(), ("--detach",)])
     @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ class TestStart:
         assert "--count" in queuectl.err
         queuectl("worker:stop", "nobody", code=3)
 
-    @pytest.mark.direct
+    @direct(WORKER)
     def test_a_worker_of_root_prints_a_warning(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -232,7 +233,7 @@ class TestForget:
 
 
 class TestNames:
-    @pytest.mark.direct
+    @direct(WORKER)
     def test_a_second_worker_with_the_same_name_is_renamed_with_a_message(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:
@@ -243,7 +244,7 @@ class TestNames:
         assert config["worker"]["name"] == f"w-{os.uname().nodename}"
         assert "a worker on atlas already has the name w; this worker is called w-" in queuectl.err
 
-    @pytest.mark.direct
+    @direct(WORKER)
     def test_the_name_of_a_lost_worker_is_free(
         self, queuectl: CommandLine, silent: Actor, started: list[dict[str, Any]]
     ) -> None:
@@ -252,7 +253,7 @@ class TestNames:
             queuectl("worker", "start", "--name", "gone")
         assert started[0]["worker"]["name"] == "gone"
 
-    @pytest.mark.direct
+    @direct(WORKER)
     def test_the_name_of_a_worker_that_has_just_died_is_free(
         self, queuectl: CommandLine, actor: Actor, started: list[dict[str, Any]]
     ) -> None:

@@ -7,8 +7,11 @@ import sys
 import pytest
 
 from cli.conftest import CommandLine
+from cli.doors import WORKER, direct
 from cli.terminals import Terminal
 from facts import eventually
+
+pytestmark = direct(WORKER)
 
 WORKER = (sys.executable, "-m", "queuectl", "worker", "start")
 

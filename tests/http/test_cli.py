@@ -1,7 +1,7 @@
 """Each command does the same and says the same through a server as with the store.
 
-One story is told twice: first to a store, then to a server before another store. `make proof` runs all tests of
-`tests/cli` a second time through a server.
+One story is told twice: first to a store, then to a server before another store. The tests of `tests/cli` run a second
+time through a server as well: in `make test` those that start no processes, in `make proof` all.
 """
 
 import re

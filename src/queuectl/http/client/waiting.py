@@ -30,7 +30,7 @@ def wait(
     parts = [list(ids[start : start + JOBS]) for start in range(0, len(ids), JOBS)]
     left, step = len(ids), 0.0
     while parts:
-        document = _ask(channel, parts[0], step, any_one)
+        document = ask(channel, parts[0], step, any_one)
         left = document["waiting"] + sum(map(len, parts[1:]))
         if document["done"] and any_one:
             break
@@ -55,7 +55,8 @@ def _waiting(document: Mapping[str, Any]) -> list[str]:
     return [job["id"] for job in document["jobs"] if job["outcome"] is None][:LOOKED_AT]
 
 
-def _ask(channel: Channel, ids: Sequence[str], seconds: float, any_one: bool) -> dict[str, Any]:
+def ask(channel: Channel, ids: Sequence[str], seconds: float, any_one: bool) -> dict[str, Any]:
+    """The answer of the server once the jobs have ended, or after so many seconds."""
     body = {"ids": ids, "any": any_one, "timeout": round(seconds, 3)}
     return channel.call("POST", "/v1/wait", body=body, changes=False, timeout=seconds + 30).document
 
@@ -64,7 +65,7 @@ def obstacles(channel: Channel, jobs: Sequence[Job]) -> list[str]:
     """The reasons why these jobs do not run."""
     if not any(not job.ended and job.lease is None for job in jobs):
         return []
-    return list(_ask(channel, [job.id for job in jobs], 0, any_one=False)["obstacles"])
+    return list(ask(channel, [job.id for job in jobs], 0, any_one=False)["obstacles"])
 
 
 def refuse(channel: Channel, own: Job, ids: Sequence[str], queues: Sequence[str] | None) -> None:
