@@ -52,7 +52,8 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of the
     request: the same id with the same content is the same job, with other content a conflict (guarantee G2).
-    `boost` is how much waiting time one point of priority is worth.
+    `boost` is how much waiting time one point of priority is worth. `schedule` and `instant`: the name of the
+    schedule that added the job, and the time for which it did so.
     """
 
     command: str | None = None
@@ -76,6 +77,8 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     meta: dict[str, Any] = {}
     boost: timedelta = timedelta(hours=1)
     content: str = ""
+    schedule: str | None = None
+    instant: datetime | None = None
 
     def title(self) -> str:
         """The command as one line of text, for lists and logs."""
