@@ -181,6 +181,7 @@ PURE = frozenset(
         "collections",
         "dataclasses",
         "datetime",
+        "difflib",
         "enum",
         "functools",
         "graphlib",

@@ -37,6 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
     sort_key    the number by which ready jobs are ordered; `boost` is the waiting time that one point of priority is
                 worth
     content     the digest of the request
+    schedule    the schedule that added the job, and `instant`, the time for which it did so
     """
 
     id: str
@@ -87,6 +88,8 @@ class Job(Struct, frozen=True, kw_only=True):
     sort_key: int
     boost: timedelta
     content: str
+    schedule: str | None
+    instant: datetime | None
 
     @property
     def ended(self) -> bool:
