@@ -38,6 +38,12 @@ def eventually(fact: Callable[[], Fact], *, within: float = 10.0, what: str | No
         pause.wait(min(max(SHORTEST, waited / 20), LONGEST))
 
 
+def stays_quiet(wait: Callable[[float], bool], seconds: float) -> None:
+    """Fail with `TooSlow` if a wait is woken. An earlier change can arrive late; a wrong wake-up comes in every run."""
+    if wait(seconds):
+        raise TooSlow("woken without a change, or by an earlier one")
+
+
 class Stopwatch:
     """The time since its creation."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from contract.grounds import MongoGround
 from factories import new_job
-from facts import eventually
+from facts import eventually, stays_quiet
 from queuectl.domain import topics
 from queuectl.store.driver import notifier
 from queuectl.store.mongo import MongoStore, notify
@@ -80,7 +80,7 @@ def test_the_topics_work_and_ends_are_notified_separately(
     ends = settled(store, topics.ENDS)
     notify.send(ground.base, topics.ENDS)
     assert told_after(ends) < SOON
-    assert work.wait(0.6) is False
+    stays_quiet(work.wait, 0.6)
     notify.send(ground.base, topics.WORK)
     assert told_after(work) < SOON
 
@@ -90,7 +90,7 @@ def test_a_second_wake_up_covers_suppressed_notifications(ground: MongoGround, w
     notify.send(ground.base, topics.WORK)
     assert told_after(work) < SOON
     assert told_after(work) < SOON
-    assert work.wait(0.3) is False
+    stays_quiet(work.wait, 0.3)
 
 
 def test_a_wait_ends_although_a_notification_was_lost(
