@@ -13,7 +13,7 @@ from facts import eventually
 from queuectl.errors import Unauthenticated
 from queuectl.http import listen
 from queuectl.http.app import application
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.forwarded import Forwarded
 from queuectl.http.proxies import proxies
 from queuectl.http.routes import ROUTES

@@ -27,7 +27,7 @@ from http_server import serving
 from launcher import Launched, Launcher, needs_interpreter
 from queuectl.cli.main import main
 from queuectl.domain.token import SCOPES
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.client import waiting
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue

@@ -22,6 +22,7 @@ from facts import eventually
 from http_client import Client
 from queuectl import __version__
 from queuectl.domain.job import STATES
+from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
 from queuectl.http.exposition import Gauge
 from queuectl.http.health import About, Health, Result
@@ -143,6 +144,19 @@ class TestNumbersOfTheStore:
         [_] = list(queue.delete(["b"]))
         assert value(shown(store), "queuectl_jobs_enqueued_total") == 2
         store.close()
+
+    def test_two_servers_and_a_restarted_one_show_the_same_counter(self, tmp_path: Path) -> None:
+        store, other = (SqliteStore(f"{tmp_path}/queue.db") for _ in range(2))
+        store.migrate()
+        store.add([in_state("completed", "a"), new_job("b")])
+        assert [value(shown(each), "queuectl_jobs_enqueued_total") for each in (store, other)] == [2, 2]
+        other.add([new_job("c")])
+        assert store.purge(Filter(), 10) == 1
+        store.close()
+        restarted = SqliteStore(f"{tmp_path}/queue.db")
+        assert [value(shown(each), "queuectl_jobs_enqueued_total") for each in (other, restarted)] == [3, 3]
+        other.close()
+        restarted.close()
 
 
 class TestBounds:

@@ -11,7 +11,8 @@ from http_server import serving
 from queuectl.domain.query import Filter
 from queuectl.errors import Forbidden, NotFound
 from queuectl.http.auth import TokenAuthenticator
-from queuectl.http.call import Call, Caller, Reply
+from queuectl.http.call import Call, Reply
+from queuectl.http.caller import Caller
 from queuectl.http.restricted_queue import READS, RestrictedQueue, restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import Route

@@ -13,7 +13,7 @@ from facts import Stopwatch, eventually
 from http_server import Running, running
 from queuectl.errors import StoreUnavailable
 from queuectl.http import live_output, output_reader, streaming
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest

@@ -10,7 +10,7 @@ from http_client import Client
 from http_server import serving
 from queuectl.domain.token import make_secret
 from queuectl.http.auth import TokenAuthenticator
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest

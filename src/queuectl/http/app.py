@@ -30,7 +30,8 @@ from queuectl.errors import (
 )
 from queuectl.http import audit, body, responses
 from queuectl.http.auth import user_name
-from queuectl.http.call import Call, Caller, Reply
+from queuectl.http.call import Call, Reply
+from queuectl.http.caller import Caller
 from queuectl.http.problem import Refusal
 from queuectl.http.restricted_queue import restricted
 from queuectl.http.server_state import ServerState

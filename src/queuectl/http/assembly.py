@@ -13,7 +13,7 @@ from queuectl.http import hosts, listen, local_token, store_opening
 from queuectl.http.app import application
 from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.bind_rules import check_bind, has_token
-from queuectl.http.call import NOBODY, Caller
+from queuectl.http.caller import NOBODY, Caller
 from queuectl.http.forwarded import Forwarded
 from queuectl.http.options import Options, check
 from queuectl.http.read_only_queue import read_only

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from queuectl.domain.instant import format_instant
 from queuectl.http.auth import peer_of
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.table import Route
 
 log = logging.getLogger("queuectl.audit")

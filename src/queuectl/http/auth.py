@@ -19,7 +19,7 @@ from starlette.requests import Request
 from queuectl.clock import boottime
 from queuectl.domain.token import SCOPES, Secret, Token, digest, secret_id
 from queuectl.errors import StoreError, Unauthenticated
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.guessing import Guessing, address_key
 from queuectl.http.problem import Refusal
 

@@ -1,37 +1,13 @@
-"""What a handler gets, and what it returns."""
+"""A request as a handler gets it, and the reply that a handler returns."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
-from queuectl.domain.token import Scope, grants
+from queuectl.http.caller import Caller
+from queuectl.http.server_state import ServerState
 from queuectl.service.queue import Queue
-
-if TYPE_CHECKING:
-    from queuectl.http.server_state import ServerState
-
-
-class Caller(Struct, frozen=True):
-    """Who sent a request, and what the caller may do.
-
-    name      as it is stored with a change: `token:billing`, `local:ada`
-    scopes    what the caller was given; `may` knows what follows from it
-    queues    the queues in which the caller may enqueue and change jobs; None for all
-    token_id  the id of the token's secret; None for a caller without a token, and for the local token
-    """
-
-    name: str
-    scopes: frozenset[Scope] = frozenset()
-    queues: frozenset[str] | None = None
-    token_id: str | None = None
-
-    def may(self, scope: Scope) -> bool:
-        """Whether the caller may call a route of this scope."""
-        return grants(self.scopes, scope)
-
-
-NOBODY = Caller("anonymous")
 
 
 class Call(Struct, frozen=True):
@@ -52,7 +28,7 @@ class Call(Struct, frozen=True):
     body: Any
     headers: Mapping[str, str]
     id: str
-    server: "ServerState"
+    server: ServerState
 
 
 class Reply(Struct, frozen=True):

@@ -5,7 +5,7 @@ Who may enqueue could print them by a job anyway. Who may only look or operate c
 
 from typing import Any
 
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 
 SECRET = ("env", "stdin")
 

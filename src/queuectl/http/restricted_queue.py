@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from queuectl.domain.query import Filter
 from queuectl.errors import Forbidden
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest

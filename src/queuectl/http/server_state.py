@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 from starlette.requests import Request
 
-from queuectl.http.call import NOBODY, Caller
+from queuectl.http.caller import NOBODY, Caller
 from queuectl.http.health import Health
 from queuectl.http.metrics import Metrics
 from queuectl.http.streaming import Streams

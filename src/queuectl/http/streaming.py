@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from queuectl.errors import StoreError
-from queuectl.http.call import Caller
+from queuectl.http.caller import Caller
 from queuectl.http.live_output import LiveOutput
 from queuectl.http.problem import Refusal
 from queuectl.service.following import Position
