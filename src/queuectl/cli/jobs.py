@@ -281,12 +281,10 @@ def _lines(job: Job, short: bool, form: Form) -> list[tuple[str, str]]:
 
 
 def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
-    spec, times = (
-        job.spec,
-        (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at)),
-    )
-    lines = [(name, form.both(at)) for name, at in times]
-    lines += [
+    spec = job.spec
+    times = (("created", job.created_at), ("started", job.started_at), ("finished", job.finished_at))
+    return [
+        *((name, form.both(at)) for name, at in times),
         ("cwd", spec.cwd or ""),
         ("environment", " ".join(sorted(spec.env))),
         ("shell", spec.shell or ""),
@@ -297,16 +295,15 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
         ("batch", spec.batch or ""),
         ("tags", " ".join(spec.tags)),
         ("meta", to_json(spec.meta) if spec.meta else ""),
+        ("cancel", "" if job.ended else _cancel_request(job, form)),
     ]
-    if job.cancel_requested and not job.ended:
-        request = job.cancel_requested
-        lines.append(
-            (
-                "cancel",
-                f"asked by {request.by} at {form.both(request.at)} {request.reason or ''}".strip(),
-            )
-        )
-    return lines
+
+
+def _cancel_request(job: Job, form: Form) -> str:
+    request = job.cancel_requested
+    if request is None:
+        return ""
+    return f"asked by {request.by} at {form.both(request.at)} {request.reason or ''}".strip()
 
 
 def _running(session: "Session", job: Job, form: Form) -> list[tuple[str, str]]:

@@ -13,7 +13,11 @@ A reference names a job: its id, its number, a unique prefix of an id that was m
 `selection` is a list of references, or a filter for all jobs that match. Times are aware and in UTC.
 
 Every method may raise `StoreUnavailable` (nothing was changed), `StoreUnusable`, or, if it changes something,
-`OutcomeUnknown`. `LocalQueue` is the implementation over a store; the methods are described here only.
+`OutcomeUnknown`.
+
+`LocalQueue` (over a store) and `RemoteQueue` (over HTTP) repeat the signatures; the methods are described here only.
+mypy compares both classes with this protocol, so a signature that differs is an error. Methods that are made from a
+list at runtime would need no copy, but callers would lose the types.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,6 +1,7 @@
 """Reads the settings, versions, sizes and faults of a server."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -110,12 +111,47 @@ def refuse_unfit(found: Server, shown: str, *, fast: bool) -> None:
         )
 
 
+class _Activity(NamedTuple):
+    """The size of the schema, and what other sessions do in its database now.
+
+    old       the processes with a transaction that is older than five minutes, as text; None if there is none
+    prepared  the number of prepared transactions
+    sees_all  the role may see the transactions of other roles
+    """
+
+    size: int
+    replicas: int
+    old: str | None
+    prepared: int
+    sees_all: bool
+
+
 def describe(line: Line, shown: str, listening: str) -> Description:
     """The description without a scan: settings, versions and sizes."""
     found, version = server(line), schema.version(line)
     jobs, workers = line.rows(_COUNTS)[0] if version else (0, 0)
-    size, replicas, old, prepared, sees = line.rows(_ACTIVITY, (line.schema,))[0]
-    details: dict[str, Any] = {
+    activity = _Activity(*line.rows(_ACTIVITY, (line.schema,))[0])
+    details = {
+        **_settings(line, found),
+        "replicas": activity.replicas,
+        "pooler": _word(line.pooled),
+        "wake_up": listening,
+        "open_transactions": _open_transactions(found, activity),
+        "bytes": activity.size,
+        "jobs": jobs,
+        "workers": workers,
+    }
+    return Description(
+        url=shown,
+        durability=found.durability,
+        schema=version,
+        details={name: str(value) for name, value in details.items()},
+        faults=tuple(_faults(found, activity)),
+    )
+
+
+def _settings(line: Line, found: Server) -> dict[str, object]:
+    return {
         "postgresql": found.version,
         "database": line.info.dbname,
         "db_schema": line.schema,
@@ -124,32 +160,24 @@ def describe(line: Line, shown: str, listening: str) -> Description:
         "full_page_writes": _word(found.full_page_writes),
         "synchronous_commit": found.synchronous_commit,
         "replica": _word(found.standby),
-        "replicas": replicas,
-        "pooler": _word(line.pooled),
-        "wake_up": listening,
-        "open_transactions": "none for long"
-        if sees
-        else f"unseen: GRANT pg_read_all_stats TO {identifier(found.role)}",
-        "bytes": size,
-        "jobs": jobs,
-        "workers": workers,
     }
-    faults = []
+
+
+def _open_transactions(found: Server, activity: _Activity) -> str:
+    if activity.old:
+        return activity.old
+    if activity.sees_all:
+        return "none for long"
+    return f"unseen: GRANT pg_read_all_stats TO {identifier(found.role)}"
+
+
+def _faults(found: Server, activity: _Activity) -> Iterator[str]:
     if found.durability == "memory-safe":
-        faults.append(f"an acknowledged job may be lost at a power failure of the server: {_unsafe(found)}")
-    if old:
-        details["open_transactions"] = old
-        faults.append(f"transactions open for over 5 minutes keep dead rows: process {old}")
-    if prepared:
-        faults.append(f"{prepared} prepared transactions keep dead rows: look at pg_prepared_xacts")
-    shown_details = {name: str(value) for name, value in details.items()}
-    return Description(
-        url=shown,
-        durability=found.durability,
-        schema=version,
-        details=shown_details,
-        faults=tuple(faults),
-    )
+        yield f"an acknowledged job may be lost at a power failure of the server: {_unsafe(found)}"
+    if activity.old:
+        yield f"transactions open for over 5 minutes keep dead rows: process {activity.old}"
+    if activity.prepared:
+        yield f"{activity.prepared} prepared transactions keep dead rows: look at pg_prepared_xacts"
 
 
 def with_damage(line: Line, found: Description) -> Description:
