@@ -61,8 +61,8 @@ def awaited(
     return call
 
 
-def written(method: Callable[..., object]) -> Callable[[Function], Function]:
-    """Give a method of `AsyncQueue` that is written out the description of this method of `Queue`."""
+def described_as(method: Callable[..., object]) -> Callable[[Function], Function]:
+    """Give a method of `AsyncQueue` the name, the signature and the docstring of this method of `Queue`."""
 
     def describe(function: Function) -> Function:
         return cast(Function, update_wrapper(function, method))
@@ -134,7 +134,7 @@ class AsyncQueue:
     reload = awaited(Queue.reload)
     doctor = awaited(Queue.doctor)
 
-    @written(Queue.enqueue_many)
+    @described_as(Queue.enqueue_many)
     async def enqueue_many(
         self, jobs: Iterable[Command | Mapping[str, Any]], *, connection: Connection | None = None
     ) -> AsyncIterator[Added]:
@@ -153,7 +153,7 @@ class AsyncQueue:
     @overload
     async def wait(self, jobs: Iterable[Reference], timeout: Duration | None = None) -> _Jobs: ...
 
-    @written(Queue.wait)
+    @described_as(Queue.wait)
     async def wait(
         self, jobs: Reference | Iterable[Reference], timeout: Duration | None = None
     ) -> Job | _Jobs:
@@ -173,7 +173,7 @@ class AsyncQueue:
 
         return await self._patiently(look)
 
-    @written(Queue.follow)
+    @described_as(Queue.follow)
     async def follow(
         self, job: Reference, *, attempt: int | None = None, after: Part | None = None
     ) -> AsyncIterator[Part]:

@@ -28,6 +28,7 @@ TAKEN_BACK_WITHIN = timedelta(seconds=10)
 UNREADABLE_NAMED = 5
 """Maximum number of unreadable jobs that are listed one by one."""
 EXPIRED_SEEN = 100
+"""Maximum number of jobs with an expired lease that are read."""
 EXPIRED_NAMED = 5
 """Maximum number of jobs with an expired lease that are listed one by one."""
 

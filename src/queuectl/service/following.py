@@ -122,7 +122,7 @@ class _Reader:
         """Yields all output that was not read yet. `job` was read before, so that an ended attempt is complete."""
         if self._shown is not None:
             yield from self._chunks(self._shown)
-        for begin in self._nextattempts(job):
+        for begin in self._next_begins(job):
             self._shown, self._number, self._offset, self._n = begin.attempt_id, begin.attempt, 0, 0
             yield begin
             yield from self._chunks(begin.attempt_id)
@@ -131,7 +131,7 @@ class _Reader:
         """Whether only one attempt is wanted, and it has ended."""
         return bool(self._wanted is not None and self._shown and attempts.finished(job, self._shown))
 
-    def _nextattempts(self, job: Job) -> list[Begin]:
+    def _next_begins(self, job: Job) -> list[Begin]:
         """The attempts after the shown one. Several attempts may begin and end between two rounds."""
         if self._wanted is not None:
             wanted = attempts.id_of(job, self._wanted)
