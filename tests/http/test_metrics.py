@@ -151,7 +151,7 @@ class TestNumbersOfTheStore:
         store.add([in_state("completed", "a"), new_job("b")])
         assert [value(shown(each), "queuectl_jobs_enqueued_total") for each in (store, other)] == [2, 2]
         other.add([new_job("c")])
-        assert store.purge(Filter(), 10) == 1
+        assert store.purge(Filter(), 10) == ["a"]
         store.close()
         restarted = SqliteStore(f"{tmp_path}/queue.db")
         assert [value(shown(each), "queuectl_jobs_enqueued_total") for each in (other, restarted)] == [3, 3]
