@@ -12,8 +12,8 @@ from queuectl.store.sqlite import SqliteStore
 from test_import_cost import loaded_by
 
 HEAVY = {
-    "apsw", "asyncio", "concurrent", "dataclasses", "difflib", "getpass", "hashlib", "json", "logging",
-    "multiprocessing", "pathlib", "rich", "ssl", "starlette", "subprocess", "tempfile", "tomllib",
+    "apsw", "asyncio", "concurrent", "dataclasses", "difflib", "encodings.idna", "getpass", "hashlib", "json",
+    "logging", "multiprocessing", "pathlib", "rich", "ssl", "starlette", "subprocess", "tempfile", "tomllib",
     "traceback", "uvicorn",
 }  # fmt: skip
 """Modules that a command has no use for. `http.client` needs `email`, `socket` and `urllib`."""

@@ -195,6 +195,47 @@ class TestLines:
         answer = lines(server, {"id": "a", "command": "b"})
         assert (answer.status, answer.document["refused_count"]) == (409, 1)
 
+    def test_a_line_beyond_the_limit_is_named_and_nothing_of_its_batch_is_stored(
+        self, server: Client, state: ServerState, queue: LocalQueue
+    ) -> None:
+        state.limits = Limits(line=1000)
+        good = [{"command": "true"}] * 1001
+        answer = lines(server, *good, {"command": "x" * 1000}, {"command": "true"})
+        assert (answer.status, answer.document["code"]) == (400, "invalid_input")
+        assert (answer.document["line"], answer.document["committed"]) == (1002, 1000)
+        assert "more than 1000 bytes" in answer.document["detail"]
+        assert queue.counts(Filter()).total() == 1000
+
+    def test_the_longest_job_fits_into_a_line(self, server: Client) -> None:
+        job = {
+            "command": "\x01" * 1024**2,
+            "env": {f"V{n}": "ü" * 50_000 for n in range(5)},
+            "meta": {"a": "ü" * 1000},
+        }
+        assert lines(server, json.dumps(job).encode()).status == 201
+
+    def test_more_jobs_than_an_answer_lists_are_refused_by_their_line(
+        self, server: Client, state: ServerState, queue: LocalQueue
+    ) -> None:
+        state.limits = Limits(listed=2000)
+        many = [{"command": "true"}] * 2500
+        answer = lines(server, *many, query="?ids=1")
+        assert (answer.status, answer.document["line"], answer.document["committed"]) == (400, 2001, 2000)
+        assert len({job["id"] for job in answer.document["jobs"]}) == 2000
+        assert queue.counts(Filter()).total() == 2000
+        assert lines(server, *many).document["added"] == 2500
+
+    @pytest.mark.parametrize("option", ["dry_run=1", "whole=1"])
+    def test_whole_jobs_are_listed_up_to_the_size_of_a_body(
+        self, server: Client, state: ServerState, option: str
+    ) -> None:
+        state.limits = Limits(body=30_000)
+        many = [{"command": "true"}] * 2500
+        answer = lines(server, *many, query=f"?ids=1&{option}")
+        assert (answer.status, answer.document["line"], answer.document["committed"]) == (400, 1001, 1000)
+        assert len(answer.document["jobs"]) == 1000
+        assert lines(server, *many, query=f"?{option}").status in (200, 201)
+
     def test_a_body_beyond_the_limit_is_refused(self, server: Client, state: ServerState) -> None:
         state.limits = Limits(bulk=1000)
         answer = lines(server, *[{"command": "true"}] * 100)

@@ -10,6 +10,7 @@ from queuectl.http.body import too_large
 from queuectl.http.call import Call, Reply
 from queuectl.http.enqueueing import Options, Outcome, all_refused, status_of, store
 from queuectl.http.problem import Refusal, located
+from queuectl.http.server_state import Limits
 from queuectl.http.threads import in_time
 from queuectl.service.shapes.record import document
 
@@ -22,9 +23,10 @@ Lines = list[tuple[int, bytes]]
 
 
 class Totals(Outcome):
-    """What became of all lines so far. `lines` counts those that are stored."""
+    """What became of all lines so far. `lines` counts those that are stored, and `size` their bytes."""
 
     lines: int = 0
+    size: int = 0
 
     def take(self, batch: Outcome, lines: Lines, *, ids: bool) -> None:
         """Add the outcome of one batch. The jobs are kept only if the answer has them."""
@@ -37,6 +39,7 @@ class Totals(Outcome):
         self.refused_count += batch.refused_count
         self.first = self.first or batch.first
         self.lines += len(lines)
+        self.size += _size(lines)
 
     def document(self, *, ids: bool) -> dict[str, Any]:
         """The answer."""
@@ -49,14 +52,32 @@ async def enqueue_lines(call: Call, options: Options, *, ids: bool) -> Reply:
     """Store the jobs of all lines. A fault ends it: the batches before are stored, and the answer counts them."""
     totals, request = Totals(), call.body
     try:
-        async for lines in _batches(request, call.server.limits.bulk, call.server.limits.body):
+        async for lines in _batches(request, call.server.limits):
+            if ids:
+                _check_listed(totals, lines, options, call.server.limits)
             await _store(call, totals, lines, options, ids=ids)
     except QueuectlError as error:
-        raise _stopped(error, totals) from error
+        raise _stopped(error, totals, ids=ids) from error
     found = totals.document(ids=ids)
     if totals.refused_count and not totals.added and not totals.existing and not options.dry_run:
         raise all_refused(totals, found)
     return Reply(found, status_of(totals))
+
+
+def _check_listed(totals: Totals, lines: Lines, options: Options, limits: Limits) -> None:
+    """Refuse lines whose jobs would make the answer too long: it is kept in memory until all lines are stored."""
+    number = lines[0][0]
+    if totals.lines + len(lines) > limits.listed:
+        listed = InvalidInput(
+            f"ids=1 lists at most {limits.listed} jobs", "send the other lines in another request"
+        )
+        raise _in_line(number, listed)
+    if (options.dry_run or options.whole) and totals.size + _size(lines) > limits.body:
+        whole = InvalidInput(
+            f"ids=1 lists whole jobs of at most {limits.body} bytes",
+            "send the other lines in another request",
+        )
+        raise _in_line(number, whole)
 
 
 async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, ids: bool) -> None:
@@ -94,18 +115,27 @@ def _in_line(number: int, error: InvalidInput) -> _BadLine:
     return found
 
 
-def _stopped(error: QueuectlError, totals: Totals) -> Refusal:
-    """The error with the number of lines that are stored. The rest of the body is not read, so the connection ends."""
+def _stopped(error: QueuectlError, totals: Totals, *, ids: bool) -> Refusal:
+    """The error with the number of lines that are stored, and with their jobs if the answer is to list them.
+
+    The rest of the body is not read, so the connection ends.
+    """
     further = {"committed": totals.lines, **located(error)}
+    if ids:
+        further["jobs"] = totals.jobs
     if isinstance(error, _BadLine):
         further["line"] = error.line
     return Refusal(error.code, error.message, error.hint, headers={"Connection": "close"}, further=further)
 
 
-async def _batches(request: Request, limit: int, longest: int) -> AsyncIterator[Lines]:
-    """The lines that are not empty, a thousand or 8 MiB at a time. Raises a refusal if body or line are too long."""
+def _size(lines: Lines) -> int:
+    return sum(len(line) for _, line in lines)
+
+
+async def _batches(request: Request, limits: Limits) -> AsyncIterator[Lines]:
+    """The lines that are not empty, a thousand or 8 MiB at a time. Raises an error if body or line are too long."""
     batch, number, size = Lines(), 0, 0
-    async for line in _lines(request, limit, longest):
+    async for line in _lines(request, limits):
         number += 1
         if line.strip():
             batch.append((number, line))
@@ -117,19 +147,18 @@ async def _batches(request: Request, limit: int, longest: int) -> AsyncIterator[
         yield batch
 
 
-async def _lines(request: Request, limit: int, longest: int) -> AsyncIterator[bytes]:
-    parts, size, length = list[bytes](), 0, 0
+async def _lines(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    pieces, size, length, number = list[bytes](), 0, 0, 1
     async for part in request.stream():
         size += len(part)
-        first, *others = part.split(b"\n")
-        parts.append(first)
-        length += len(first)
-        if size > limit or length > longest:
-            raise too_large(limit if size > limit else longest)
-        if not others:
-            continue
-        yield b"".join(parts)
-        for line in others[:-1]:
-            yield line
-        parts, length = [others[-1]], len(others[-1])
-    yield b"".join(parts)
+        if size > limits.bulk:
+            raise too_large(limits.bulk)
+        for position, piece in enumerate(part.split(b"\n")):
+            if position:
+                yield b"".join(pieces)
+                pieces, length, number = [], 0, number + 1
+            pieces.append(piece)
+            length += len(piece)
+            if length > limits.line:
+                raise _in_line(number, InvalidInput(f"it has more than {limits.line} bytes"))
+    yield b"".join(pieces)

@@ -18,11 +18,17 @@ THREADS, WAITERS = 16, 64
 
 
 class Limits(Struct, frozen=True):
-    """The bounds of one request. Sizes are bytes, times are seconds."""
+    """The bounds of one request. Sizes are bytes, times are seconds.
+
+    line    one of several JSON lines: the longest job has about half of it, unless its text is escaped
+    listed  how many stored jobs the answer to JSON lines lists, if it is to list them
+    """
 
     body: int = 16 * 1024**2
     bulk: int = 1024**3
     timeout: float = 30.0
+    line: int = 8 * 1024**2
+    listed: int = 100_000
 
 
 class Authenticator(Protocol):

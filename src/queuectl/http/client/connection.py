@@ -124,7 +124,9 @@ class _Connection(HTTPConnection):
             self.sock.settimeout(self.timeout)
             self.sock.connect(self._address.socket)
             return
-        self.sock = socket.create_connection((self._to, self.port), self.timeout)
+        # A text would load the tables of internationalized names, even for an address.
+        host = self._to.encode() if self._to.isascii() else self._to
+        self.sock = socket.create_connection((host, self.port), self.timeout)  # type: ignore[arg-type]  # bytes are right
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._address.scheme == "https":
             self.sock = _encrypted(self.sock, self._address)
