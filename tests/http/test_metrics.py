@@ -384,6 +384,15 @@ def test_the_names_in_alerts_and_board_are_served(server: Client, queue: LocalQu
     assert named - served == set()
 
 
+def test_the_page_has_a_row_for_each_metric(server: Client, queue: LocalQueue) -> None:
+    queue.enqueue([JobRequest(command="true")])
+    server("GET", "/healthz")
+    found = server("GET", "/metrics").body.decode()
+    served = set(re.findall(r"^# TYPE (\w+) (\w+)$", found, re.MULTILINE))
+    section = (ROOT / "docs/http.md").read_text().partition("\n### Metrics\n")[2]
+    assert set(re.findall(r"^\| `(\w+)` \| (\w+) \|", section, re.MULTILINE)) == served
+
+
 def test_each_alert_is_explained_where_its_runbook_leads() -> None:
     text = (ROOT / "contrib/prometheus/queuectl.rules.yml").read_text()
     alerts = re.findall(r"- alert: (\w+)", text)
