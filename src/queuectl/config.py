@@ -133,7 +133,10 @@ OPTIONS: dict[str, Option] = {
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The effective settings: a field for each option. `origins` has the source of each value."""
+    """The effective settings: a field for each option. `origins` has the source of each value.
+
+    `versions` has the version of each entry in the store's settings; it is empty if a server sent the settings.
+    """
 
     max_retries: int
     backoff_base: float
@@ -157,6 +160,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     color: Literal["auto", "always", "never"]
     log_format: Literal["plain", "json"]
     origins: dict[str, str]
+    versions: dict[str, int] = {}
 
     def value(self, key: str) -> Value:
         """The value of an option by its key."""

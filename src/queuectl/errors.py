@@ -4,7 +4,7 @@
     ├── InvalidInput          2     invalid_input      the input is not understood or is out of range
     ├── NotFound              3     not_found          no such job, queue, worker or key
     ├── Conflict              4     conflict           the state does not allow it, or an id or key is taken
-    │   └── Changed           4     changed            the job has another version than the caller expects
+    │   └── Changed           4     changed            the thing has another version than the caller expects
     ├── StoreError
     │   ├── StoreUnavailable  5     store_unavailable  not reachable, busy or full; nothing was changed
     │   │   └── StoreAbsent   5     store_unavailable  reachable, but it contains no queue
@@ -62,7 +62,7 @@ class Conflict(QueuectlError):
 
 
 class Changed(Conflict):
-    """The job has another version than the caller expects. Nothing was changed."""
+    """A job, a queue or a setting has another version than the caller expects. Nothing was changed."""
 
     code = "changed"
 

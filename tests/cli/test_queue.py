@@ -20,6 +20,8 @@ def test_the_list_has_the_documented_keys(queuectl: CommandLine) -> None:
                 "pending": 1,
                 "processing": 0,
                 "jobs": {"pending": 1},
+                "reason": None,
+                "version": 1,
             }
         ],
     }
@@ -68,3 +70,15 @@ def test_an_invalid_limit_is_refused(queuectl: CommandLine, limit: str) -> None:
 def test_an_invalid_queue_name_is_refused(queuectl: CommandLine, name: str) -> None:
     for words in (("pause", name), ("resume", name), ("limit", name, "1")):
         queuectl("queue", *words, code=2)
+
+
+def test_the_reason_of_a_pause_is_listed(queuectl: CommandLine) -> None:
+    queuectl("doctor", "--create")
+    queuectl("queue", "pause", "mail", "--reason", "disk\x1b[31m full")
+    [line] = queuectl.lines("queue", "list")
+    assert line.split("\t")[:2] == ["mail", "paused"]
+    assert line.endswith("disk␛[31m full")
+    assert queuectl.json("queue", "list")["queues"][0]["reason"] == "disk\x1b[31m full"
+    queuectl("queue", "resume", "mail")
+    [line] = queuectl.lines("queue", "list")
+    assert line.endswith("0")

@@ -29,6 +29,9 @@ CASES: tuple[tuple[dict[str, Any], int], ...] = (
     ({"paused": False, "limit": 1}, 0),
     ({"paused": False, "limit": 0}, 0),
     ({"paused": False, "limit": -5}, 0),
+    ({"paused": True, "limit": 9, "reason": "disk full"}, 0),
+    ({"paused": False, "limit": 3, "reason": None}, 2),
+    ({"paused": False, "reason": 7}, 3),
     # a damaged entry may have been a pause or a limit
     ({"paused": 1}, 0),
     ({"paused": 0}, 0),

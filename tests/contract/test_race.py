@@ -35,6 +35,7 @@ from factories import new_job
 from queuectl.bootstrap import open_store
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
+from queuectl.domain.queue import QueueChange
 from queuectl.service import commands, enqueueing
 from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
@@ -150,7 +151,7 @@ def test_every_job_ends_once_on_redis_with_an_archive(
 def _prepare(store: Store) -> None:
     """A limit, and a few jobs that have time."""
     store.migrate()
-    commands.limit(store, LIMITED, LIMIT)
+    commands.change_queue(store, LIMITED, QueueChange(limit=LIMIT))
     now = store.now()
     later = [new_job(f"later-{n}", now=now, run_at=now + timedelta(days=1)) for n in range(LATER)]
     enqueueing.enqueue(store, later)

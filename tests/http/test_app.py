@@ -1,5 +1,6 @@
 """The order of the checks of a request, and the form of its answer."""
 
+import gzip
 from typing import Any
 
 import pytest
@@ -82,3 +83,46 @@ def test_a_bug_is_answered_without_its_message(server: Client, state: ServerStat
     answer = server("GET", "/v1/status")
     assert answer.status == 500
     assert b"secret" not in answer.body
+
+
+def test_a_long_answer_is_compressed_for_a_client_that_accepts_gzip(
+    server: Client, queue: LocalQueue
+) -> None:
+    assert "content-encoding" not in server("GET", "/v1/jobs", Accept_Encoding="gzip").headers
+    queue.enqueue([JobRequest(command="true") for _ in range(20)])
+    plain = server("GET", "/v1/jobs")
+    packed = server("GET", "/v1/jobs", Accept_Encoding="br, gzip;q=0.5")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.headers["vary"] == "Accept-Encoding"
+    assert len(packed.body) == int(packed.headers["content-length"]) < len(plain.body) / 3
+    assert gzip.decompress(packed.body) == plain.body
+    assert packed.headers["etag"] == plain.headers["etag"]
+    for other in ("br", "gzip;q=0", "gzip; q=0.0"):
+        assert "content-encoding" not in server("GET", "/v1/jobs", Accept_Encoding=other).headers
+    lines = server("GET", "/v1/jobs", Accept="application/jsonl", Accept_Encoding="gzip")
+    assert "content-encoding" not in lines.headers
+    page = server("GET", "/docs", Accept_Encoding="gzip")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert gzip.decompress(page.body).startswith(b"<!doctype html>")
+
+
+def test_a_tilde_in_a_path_is_a_slash_in_the_name(server: Client, queue: LocalQueue) -> None:
+    queue._store.compare_and_swap("queues", "eu/mail", {"paused": True}, 0)
+    assert server("GET", "/v1/queues/eu~mail").document["queue"]["name"] == "eu/mail"
+    assert server("PATCH", "/v1/queues/eu~mail", {"paused": False}).document["queue"]["paused"] is False
+    assert server("GET", "/v1/jobs/a~b").document["detail"] == "there is no job 'a/b'"
+
+
+def test_a_body_that_is_not_in_utf_8_is_refused_by_its_charset(server: Client) -> None:
+    for charset, status in (("utf-8", 201), ('"UTF-8"', 201), ("latin1", 415), ("utf-16", 415)):
+        kind = f"application/json; charset={charset}"
+        answer = server("POST", "/v1/jobs", raw=b'{"command": "true"}', Content_Type=kind)
+        assert answer.status == status, charset
+
+
+def test_the_hint_of_a_wrong_type_names_the_description_of_the_api(server: Client) -> None:
+    answer = server("PATCH", "/v1/queues/mail", {"paused": "yes"})
+    assert answer.document["errors"] == [
+        {"pointer": "/paused", "detail": "paused: true or false is expected, not a text"}
+    ]
+    assert answer.document["hint"] == "GET /openapi.json has the fields"

@@ -43,3 +43,19 @@ def test_an_unknown_setting_is_not_found_with_the_nearest(server: Client, method
     answer = server(method, "/v1/config/max_retry", body)
     assert answer.status == 404
     assert "max_retries" in answer.document["hint"]
+
+
+def test_a_setting_is_changed_only_in_the_version_of_if_match(server: Client) -> None:
+    first = server("GET", "/v1/config/timeout").headers["etag"]
+    assert first.startswith('"0-')
+    written = server("PUT", "/v1/config/timeout", {"value": "5m"}, If_Match=first)
+    assert written.status == 200
+    assert written.headers["etag"] == server("GET", "/v1/config/timeout").headers["etag"]
+    for refused in (
+        server("PUT", "/v1/config/timeout", {"value": "6m"}, If_Match=first),
+        server("DELETE", "/v1/config/timeout", If_Match=first),
+    ):
+        assert (refused.status, refused.document["code"]) == (412, "changed")
+    assert server("GET", "/v1/config/timeout").document["setting"]["value"] == "5m"
+    assert server("GET", "/v1/config/timeout", If_None_Match=written.headers["etag"]).status == 304
+    assert server("DELETE", "/v1/config/timeout", If_Match=written.headers["etag"]).status == 204

@@ -17,6 +17,7 @@ from http_cutter import MOMENTS, Cutter, Moment, cutting
 from queuectl.cli.commands import COMMANDS
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
+from queuectl.domain.queue import QueueChange
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
@@ -127,7 +128,7 @@ class Scene:
         actor.runs("done")
         actor.kills("dead")
         actor.enters("w1")
-        queue.pause("paused")
+        queue.change_queue("paused", QueueChange(paused=True))
         queue.set("timeout", "1h")
         queue.create_token("old", ["view"])
 

@@ -23,6 +23,7 @@ from http_client import Client
 from queuectl import __version__
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import StoreUnavailable
 from queuectl.http.exposition import Gauge
 from queuectl.http.health import About, Health, Result
@@ -99,8 +100,8 @@ class TestNumbersOfTheStore:
 
     def test_pause_and_limit(self, store: MemoryStore) -> None:
         queue = LocalQueue(store, Sources({}, None, lambda text: None))
-        queue.pause("mail")
-        queue.limit("build", 3)
+        queue.change_queue("mail", QueueChange(paused=True))
+        queue.change_queue("build", QueueChange(limit=3))
         found = shown(store)
         assert value(found, "queuectl_queue_paused", queue="mail") == 1
         assert value(found, "queuectl_queue_paused", queue="build") == 0

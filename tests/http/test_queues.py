@@ -22,7 +22,60 @@ def test_what_is_not_given_stays(server: Client) -> None:
     assert server("PATCH", "/v1/queues/mail", {"paused": True}).document["queue"]["limit"] == 2
 
 
-@pytest.mark.parametrize("body", [{}, {"limit": 0}, {"limit": "2"}, {"paused": None}, {"pause": True}])
+def test_the_reason_of_a_pause_is_stored_and_shown(server: Client, queue: LocalQueue) -> None:
+    queue.enqueue([JobRequest(id="a", command="true", queue="mail")])
+    answer = server("PATCH", "/v1/queues/mail", {"paused": True, "reason": "disk full"})
+    assert answer.document["queue"]["reason"] == "disk full"
+    assert server("GET", "/v1/queues").document["queues"][0]["reason"] == "disk full"
+    status = server("GET", "/v1/status").document
+    assert status["queues"][0]["reason"] == "disk full"
+    assert "queue mail is paused (disk full)" in status["attention"][0]["text"]
+    explained = server("GET", "/v1/jobs/a/explain").document
+    assert "queue mail is paused (disk full): queuectl queue resume mail" in explained["next"]
+    waited = server("POST", "/v1/wait", {"ids": ["a"], "timeout": 0}).document
+    assert "queue mail is paused (disk full): queuectl queue resume mail" in waited["obstacles"]
+    assert server("PATCH", "/v1/queues/mail", {"paused": False}).document["queue"]["reason"] is None
+
+
+def test_a_queue_is_changed_only_in_the_version_of_if_match(server: Client, queue: LocalQueue) -> None:
+    queue.enqueue([JobRequest(command="true", queue="mail")])
+    first = server("GET", "/v1/queues/mail").headers["etag"]
+    assert first.startswith('"0-')
+    queue.enqueue([JobRequest(command="true", queue="mail")])
+    assert server("GET", "/v1/queues/mail", If_None_Match=first).status == 200
+    changed = server("PATCH", "/v1/queues/mail", {"paused": True}, If_Match=first)
+    assert changed.status == 200
+    assert changed.headers["etag"].startswith('"1-')
+    refused = server("PATCH", "/v1/queues/mail", {"paused": False, "limit": 1}, If_Match=first)
+    assert (refused.status, refused.document["code"]) == (412, "changed")
+    assert server("GET", "/v1/queues/mail").document == changed.document
+    assert server("GET", "/v1/queues/mail", If_None_Match=changed.headers["etag"]).status == 304
+    assert server("PATCH", "/v1/queues/mail", {"paused": False, "limit": 1}, If_Match='"1"').status == 200
+
+
+def test_a_status_that_only_grew_older_is_the_same(server: Client, queue: LocalQueue) -> None:
+    queue.enqueue([JobRequest(command="true")])
+    first = server("GET", "/v1/status")
+    again = server("GET", "/v1/status", If_None_Match=first.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
+    queue.enqueue([JobRequest(command="true")])
+    assert server("GET", "/v1/status", If_None_Match=first.headers["etag"]).status == 200
+
+
+BODIES = [
+    {},
+    {"limit": 0},
+    {"limit": "2"},
+    {"paused": None},
+    {"pause": True},
+    {"reason": "x"},
+    {"paused": False, "reason": "x"},
+    {"paused": True, "reason": 1},
+    {"paused": True, "reason": "x" * 10_001},
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
 def test_a_change_that_is_none_is_refused(server: Client, body: object) -> None:
     assert server("PATCH", "/v1/queues/mail", body).status == 400
 

@@ -17,6 +17,7 @@ from queuectl import __version__
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import (
     Conflict,
     InvalidInput,
@@ -211,7 +212,11 @@ CASES = {
     "edit": Case(
         b"PATCH /v1/jobs/a", lambda q: one(q.edit(["a"], priority=3)), {"priority": 3, "version": 2}
     ),
-    "queue": Case(b"PATCH /v1/queues/q", lambda q: q.pause("q") and None, {"version": 1}),
+    "queue": Case(
+        b"PATCH /v1/queues/q",
+        lambda q: q.change_queue("q", QueueChange(paused=True)) and None,
+        {"version": 1},
+    ),
     "setting": Case(b"PUT /v1/config/lease", lambda q: q.set("lease", "1m") and None, {"version": 1}),
 }
 

@@ -9,6 +9,7 @@ from contract.grounds import SteppedClock
 from http_client import Client
 from http_server import serving
 from queuectl.domain.query import Filter
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import Forbidden, NotFound
 from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.call import Call, Reply
@@ -121,13 +122,11 @@ def test_jobs_are_added_to_its_queues_alone(queue: Queue, whole: LocalQueue) -> 
     assert len(whole.ids(Filter(queue="mail"))) == 2
 
 
-@pytest.mark.parametrize(
-    "change", [lambda q, n: q.pause(n), lambda q, n: q.resume(n), lambda q, n: q.limit(n, 2)]
-)
-def test_other_queues_are_not_changed(queue: Queue, change: Callable[[Queue, str], bool]) -> None:
+@pytest.mark.parametrize("wanted", [QueueChange(paused=True), QueueChange(limit=2)])
+def test_other_queues_are_not_changed(queue: Queue, wanted: QueueChange) -> None:
     with pytest.raises(Forbidden):
-        change(queue, "other")
-    change(queue, "mail")
+        queue.change_queue("other", wanted)
+    assert queue.change_queue("mail", wanted)
 
 
 def test_ended_jobs_of_other_queues_are_not_purged(queue: Queue) -> None:

@@ -90,3 +90,10 @@ def test_more_requests_wait_than_there_are_threads(
 )  # fmt: skip
 def test_a_wait_for_nothing_is_refused(server: Client, body: object) -> None:
     assert server("POST", "/v1/wait", body).status == 400
+
+
+def test_the_time_of_a_wait_may_be_text(server: Client) -> None:
+    server("POST", "/v1/jobs", {"id": "a", "command": "true"})
+    assert not server("POST", "/v1/wait", {"ids": ["a"], "timeout": "10ms"}).document["done"]
+    for wrong in ("56s", "soon", "-1s", 56, -1):
+        assert server("POST", "/v1/wait", {"ids": ["a"], "timeout": wrong}).status == 400, wrong

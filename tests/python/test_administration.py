@@ -77,6 +77,8 @@ class TestQueues:
         resumed = queue.resume("mail")
         assert (resumed.name, resumed.paused, resumed.pending, resumed.jobs) == ("mail", False, 0, {})
         assert queue.pause("mail").paused
+        assert queue.pause("mail", reason="disk full").reason == "disk full"
+        assert queue.pause("mail").reason == "disk full"
         assert [each.name for each in queue.queues()] == ["mail", "other"]
         with pytest.raises(InvalidInput):
             queue.limit("mail", 0)

@@ -7,6 +7,7 @@ import pytest
 from contract.grounds import SteppedClock
 from factories import NOW
 from queuectl.config import Settings
+from queuectl.domain.queue import QueueChange
 from queuectl.domain.worker import Slot
 from queuectl.service import commands, queries, status
 from queuectl.service.attention import Attention, attention, serving
@@ -73,7 +74,7 @@ def test_the_state_of_a_worker_decides_whether_its_queue_is_served(
 
 def test_a_paused_queue_with_waiting_jobs_is_reported(store: MemoryStore, look: Looks) -> None:
     heartbeat(store)
-    commands.pause(store, "default")
+    commands.change_queue(store, "default", QueueChange(paused=True))
     assert look() == []
     put(store, "a")
     [thing] = look()
@@ -170,5 +171,5 @@ def test_unused_variables_that_name_a_store_are_reported(look: Looks) -> None:
 
 def test_a_queue_name_is_quoted_in_the_suggested_command(store: MemoryStore, look: Looks) -> None:
     put(store, "a", queue="old name")
-    commands.pause(store, "old name")
+    commands.change_queue(store, "old name", QueueChange(paused=True))
     assert look()[0].hint == "queuectl queue resume 'old name'"

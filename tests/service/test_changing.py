@@ -12,7 +12,8 @@ from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, Parent, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
-from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
+from queuectl.domain.queue import QueueChange
+from queuectl.errors import Changed, CommandFailed, Conflict, InvalidInput, NotFound
 from queuectl.service import changing, commands, maintenance, shared_settings
 from queuectl.service.changing import Change
 from queuectl.service.local_queue import LocalQueue
@@ -481,27 +482,67 @@ class TestConcurrentChange:
 
 class TestQueues:
     def test_pausing_or_resuming_twice_reports_that_nothing_changed(self, store: MemoryStore) -> None:
-        assert [commands.pause(store, "q"), commands.pause(store, "q")] == [True, False]
-        assert [commands.resume(store, "q"), commands.resume(store, "q")] == [True, False]
+        assert [
+            commands.change_queue(store, "q", QueueChange(paused=True)),
+            commands.change_queue(store, "q", QueueChange(paused=True)),
+        ] == [True, False]
+        assert [
+            commands.change_queue(store, "q", QueueChange(paused=False)),
+            commands.change_queue(store, "q", QueueChange(paused=False)),
+        ] == [True, False]
 
     def test_the_limit_and_the_pause_do_not_overwrite_each_other(self, store: MemoryStore) -> None:
-        commands.limit(store, "q", 2)
-        commands.pause(store, "q")
-        commands.resume(store, "q")
+        commands.change_queue(store, "q", QueueChange(limit=2))
+        commands.change_queue(store, "q", QueueChange(paused=True))
+        commands.change_queue(store, "q", QueueChange(paused=False))
         assert store.read_table("queues")["q"].value == {"paused": False, "limit": 2}
-        commands.limit(store, "q", None)
+        commands.change_queue(store, "q", QueueChange(limit=None))
         assert store.read_table("queues")["q"].value == {"paused": False, "limit": None}
+
+    def test_the_reason_is_stored_with_the_pause_and_removed_by_the_resume(self, store: MemoryStore) -> None:
+        commands.change_queue(store, "q", QueueChange(paused=True, reason="disk full"))
+        assert not commands.change_queue(store, "q", QueueChange(paused=True))
+        assert store.read_table("queues")["q"].value == {"paused": True, "limit": None, "reason": "disk full"}
+        assert commands.change_queue(store, "q", QueueChange(paused=True, reason="replaced"))
+        commands.change_queue(store, "q", QueueChange(paused=False))
+        assert store.read_table("queues")["q"].value == {"paused": False, "limit": None}
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            QueueChange(reason="without a pause"),
+            QueueChange(paused=False, reason="x"),
+            QueueChange(paused=True, reason="x" * 10_001),
+            QueueChange(paused=True, reason="\0"),
+            QueueChange(paused=True, reason="\udc80"),
+        ],
+    )
+    def test_a_reason_that_is_none_is_refused(self, store: MemoryStore, wanted: QueueChange) -> None:
+        with pytest.raises(InvalidInput, match="reason"):
+            commands.change_queue(store, "q", wanted)
+        assert store.read_table("queues") == {}
+
+    def test_a_queue_with_another_version_is_not_changed(
+        self, store: MemoryStore, overtaken: Overtaken
+    ) -> None:
+        commands.change_queue(store, "q", QueueChange(limit=3), version=0)
+        with pytest.raises(Changed, match="version 1, not 0"):
+            commands.change_queue(store, "q", QueueChange(limit=4), version=0)
+        overtaken.before("compare_and_swap", lambda: commands.change_queue(store, "q", QueueChange(limit=5)))
+        with pytest.raises(Changed, match="version 2, not 1"):
+            commands.change_queue(overtaken, "q", QueueChange(paused=True), version=1)
+        assert store.read_table("queues")["q"].value == {"paused": False, "limit": 5}
 
     @pytest.mark.parametrize("at_most", [0, -1, 1_000_001])
     def test_a_limit_out_of_range_is_refused(self, store: MemoryStore, at_most: int) -> None:
         with pytest.raises(InvalidInput, match="out of range"):
-            commands.limit(store, "q", at_most)
+            commands.change_queue(store, "q", QueueChange(limit=at_most))
 
     def test_a_pause_keeps_a_limit_that_is_set_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before("compare_and_swap", lambda: commands.limit(store, "q", 3))
-        assert commands.pause(overtaken, "q")
+        overtaken.before("compare_and_swap", lambda: commands.change_queue(store, "q", QueueChange(limit=3)))
+        assert commands.change_queue(overtaken, "q", QueueChange(paused=True))
         assert store.read_table("queues")["q"].value == {"paused": True, "limit": 3}
 
     def test_a_pause_fails_if_other_processes_always_save_first(
@@ -509,10 +550,11 @@ class TestQueues:
     ) -> None:
         limits = iter(range(1, 1000))
         overtaken.before(
-            "compare_and_swap", *[lambda: commands.limit(store, "q", next(limits))] * changing.TRIES
+            "compare_and_swap",
+            *[lambda: commands.change_queue(store, "q", QueueChange(limit=next(limits)))] * changing.TRIES,
         )
         with pytest.raises(CommandFailed, match="change queue"):
-            commands.pause(overtaken, "q")
+            commands.change_queue(overtaken, "q", QueueChange(paused=True))
 
 
 class TestSettings:

@@ -64,7 +64,9 @@ class TestPrecedence:
 
     def test_every_option_has_a_value_and_an_origin(self) -> None:
         found = resolve({}, {}, {}, {})
-        assert set(found.__struct_fields__) - {"origins"} == found.origins.keys() == OPTIONS.keys()
+        assert (
+            set(found.__struct_fields__) - {"origins", "versions"} == found.origins.keys() == OPTIONS.keys()
+        )
         assert set(found.origins.values()) == {"default"}
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from contract.grounds import SteppedClock
 from factories import LEASE
 from queuectl.config import resolve
+from queuectl.domain.queue import QueueChange
 from queuectl.service import commands
 from queuectl.service.consumption import grace, vitals
 from queuectl.store.memory import MemoryStore
@@ -90,12 +91,12 @@ def test_a_queue_that_may_start_nothing_is_not_judged(store: MemoryStore, clock:
     put(store, "paused", queue="paused")
     put(store, "full", queue="full")
     put(store, "runs", queue="full")
-    commands.pause(store, "paused")
-    commands.limit(store, "full", 1)
+    commands.change_queue(store, "paused", QueueChange(paused=True))
+    commands.change_queue(store, "full", QueueChange(limit=1))
     take(store, "runs")
     clock.step(minutes=5)
     assert unconsumed(store) == []
-    commands.limit(store, "full", 2)
+    commands.change_queue(store, "full", QueueChange(limit=2))
     assert [text.partition(":")[0] for text in unconsumed(store)] == ["queue full"]
 
 

@@ -10,6 +10,7 @@ from factories import NOW
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job, Parent
+from queuectl.domain.queue import QueueChange
 from queuectl.domain.worker import Slot
 from queuectl.service import commands, maintenance
 from queuectl.service.explain import explain
@@ -153,7 +154,7 @@ TABLE: list[Row] = [
     ),
     (
         "paused queue",
-        several(by(), Scene.put, lambda s: commands.pause(s.store, "default")),
+        several(by(), Scene.put, lambda s: commands.change_queue(s.store, "default", QueueChange(paused=True))),
         ["it is ready and no worker has claimed it yet"],
         ["queue default is paused: queuectl queue resume default", "it is the next in queue default"],
     ),
@@ -161,7 +162,7 @@ TABLE: list[Row] = [
         "limit reached",
         several(
             by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
-            lambda s: commands.limit(s.store, "default", 1),
+            lambda s: commands.change_queue(s.store, "default", QueueChange(limit=1)),
         ),
         ["it is ready and no worker has claimed it yet"],
         [
@@ -173,7 +174,7 @@ TABLE: list[Row] = [
         "below the limit",
         several(
             by(count=9), lambda s: s.put("other", state="processing"), Scene.put,
-            lambda s: commands.limit(s.store, "default", 2),
+            lambda s: commands.change_queue(s.store, "default", QueueChange(limit=2)),
         ),
         ["it is ready and no worker has claimed it yet"],
         ["it is the next in queue default"],

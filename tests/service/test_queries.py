@@ -13,6 +13,7 @@ from queuectl.domain.ids import make_id
 from queuectl.domain.job import STATES
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.service import attempts, commands, listing, queries, references, slots, status, waiting, work
 from queuectl.store.memory import MemoryStore
@@ -267,8 +268,8 @@ class TestStatus:
         self, store: MemoryStore, settings: Settings
     ) -> None:
         put(store, "a", queue="web")
-        commands.pause(store, "empty")
-        commands.limit(store, "web", 2)
+        commands.change_queue(store, "empty", QueueChange(paused=True))
+        commands.change_queue(store, "web", QueueChange(limit=2))
         shown = [(q.name, q.paused, q.limit, q.jobs) for q in status.status(store, settings).queues]
         assert shown == [("empty", True, None, {}), ("web", False, 2, {"pending": 1})]
 
@@ -384,7 +385,7 @@ class TestWorkIsLeft:
 
     def test_jobs_of_a_paused_queue_are_not_work(self, store: MemoryStore) -> None:
         put(store, "a", state="failed")
-        commands.pause(store, "default")
+        commands.change_queue(store, "default", QueueChange(paused=True))
         assert not work.is_left(store, [])
 
 

@@ -12,6 +12,7 @@ from factories import NOW, in_state, new_job, processing
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, State
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import NotFound
 from queuectl.service import commands, shapes, status
 from queuectl.service.attention import Attention
@@ -110,7 +111,7 @@ def test_the_umask_is_shown_in_octal() -> None:
 def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) -> None:
     put(store, "a")
     put(store, "b", state="processing")
-    commands.limit(store, "default", 3)
+    commands.change_queue(store, "default", QueueChange(limit=3))
     heartbeat(store, "w1", count=2, busy=("b",))
     found = status.status(store, settings)
     shown = shapes.status(replace(found, attention=[Attention("disk", "it is full", "df", fault=False)]))
@@ -130,6 +131,8 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
             "pending": 1,
             "processing": 1,
             "jobs": {"pending": 1, "processing": 1},
+            "reason": None,
+            "version": 1,
             "oldest_due_seconds": 0,
             "oldest_due": "2026-11-22T12:00:00.000000Z",
         }

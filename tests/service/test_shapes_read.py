@@ -100,7 +100,7 @@ def test_a_value_is_equal_after_writing_and_reading(
 @given(of(QueueStatus))
 def test_a_list_of_queues_can_be_read(queue: QueueStatus) -> None:
     assert shapes.queue_of(through(shapes.queue(queue))) == QueueStatus(
-        queue.name, queue.paused, queue.limit, queue.jobs
+        queue.name, queue.paused, queue.limit, queue.jobs, reason=queue.reason, version=queue.version
     )
 
 

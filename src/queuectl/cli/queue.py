@@ -2,8 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET
+
 from queuectl.cli.render import table
 from queuectl.domain.job import STATES
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import InvalidInput
 from queuectl.service import shapes
 from queuectl.service.queries import QueueStatus
@@ -28,7 +31,12 @@ def list_(session: "Session") -> int:
     if session.json:
         session.emit(shapes.all_queues(found))
         return 0
-    table(session, COLUMNS, [_row(queue) for queue in found], LESS)
+    rows = [_row(queue) for queue in found]
+    if any(queue.reason for queue in found):
+        rows = [[*row, queue.reason or ""] for row, queue in zip(rows, found, strict=True)]
+        table(session, (*COLUMNS, "reason"), rows, LESS)
+    else:
+        table(session, COLUMNS, rows, LESS)
     return 0
 
 
@@ -38,15 +46,18 @@ def _row(queue: QueueStatus) -> list[str]:
 
 
 def pause_options(parser: "Parser") -> None:
-    """Add the arguments of `queue pause`: the queue."""
+    """Add the arguments of `queue pause`: the queue and the reason."""
     parser.add_argument("queue", metavar="Q", help="the name of the queue")
+    parser.add_argument("--reason", metavar="R", help="a text that is stored with the pause")
     parser.example("queuectl queue pause default", "start no more of its jobs; running jobs continue")
 
 
 def pause(session: "Session") -> int:
     """Start no more jobs from a queue."""
     known = session.args.queue in {queue.name for queue in session.queue.queues()}
-    changed = session.queue.pause(session.args.queue)
+    given = session.args.reason
+    wanted = QueueChange(paused=True, reason=UNSET if given is None else given)
+    changed = session.queue.change_queue(session.args.queue, wanted)
     if not known:
         session.say(f"queuectl: queue {session.args.queue} has no jobs yet")
     return _report(session, "paused" if changed else "was already paused")
@@ -60,7 +71,7 @@ def resume_options(parser: "Parser") -> None:
 
 def resume(session: "Session") -> int:
     """Start jobs from a queue again."""
-    changed = session.queue.resume(session.args.queue)
+    changed = session.queue.change_queue(session.args.queue, QueueChange(paused=False))
     return _report(session, "resumed" if changed else "was not paused")
 
 
@@ -79,7 +90,8 @@ def limit(session: "Session") -> int:
     text = session.args.limit
     if text != "none" and not (text.isdecimal() and len(text) < 8):
         raise InvalidInput(f"{text!r} is not a count", "a whole number from 1, or none")
-    session.queue.limit(session.args.queue, None if text == "none" else int(text))
+    wanted = QueueChange(limit=None if text == "none" else int(text))
+    session.queue.change_queue(session.args.queue, wanted)
     return _report(session, "has no limit" if text == "none" else f"runs at most {text} at once")
 
 

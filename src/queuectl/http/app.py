@@ -28,7 +28,7 @@ from queuectl.errors import (
     QueuectlError,
     Unauthenticated,
 )
-from queuectl.http import audit, body, responses
+from queuectl.http import audit, body, compression, responses
 from queuectl.http.auth import user_name
 from queuectl.http.call import Call, Reply
 from queuectl.http.caller import Caller
@@ -36,7 +36,7 @@ from queuectl.http.problem import Refusal
 from queuectl.http.restricted_queue import restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import PROBES, Route
-from queuectl.http.threads import in_time
+from queuectl.http.threads import in_thread, in_time
 
 log = logging.getLogger("queuectl.http")
 access = logging.getLogger("queuectl.http.access")
@@ -125,7 +125,10 @@ class _Endpoint:
         if route.changes and self._state.read_only:
             raise Refusal("read_only", "this server only reads")
         call = await self._call(request, route, id)
-        return responses.of_reply(await self._run(route, call), request)
+        response = responses.of_reply(await self._run(route, call), request)
+        if compression.is_wanted(request, response):
+            return await in_thread(self._state, compression.compressed, response)  # type: ignore[no-any-return]
+        return response
 
     def _allowed(self) -> list[str]:
         head = ["HEAD"] if "GET" in self._routes else []
@@ -152,7 +155,9 @@ class _Endpoint:
             document = await self._decoded(raw, route)
         headers = dict(request.headers)
         queue = restricted(self._state.queue, caller)
-        return Call(queue, caller, request.path_params, query, document, headers, id, self._state)
+        # A proxy may refuse or decode %2F, so a slash in a name is written ~, which is in no name.
+        path = {name: value.replace("~", "/") for name, value in request.path_params.items()}
+        return Call(queue, caller, path, query, document, headers, id, self._state)
 
     async def _decoded(self, raw: bytes, route: Route) -> Any:
         """The document of the body. To decode a large one takes seconds, in which the loop has to answer others."""

@@ -64,7 +64,12 @@ async def json_of(request: Request, limit: int) -> bytes:
 
 def require(request: Request, *types: str) -> str:
     """The media type of the body. Raises a refusal if it is not one of these."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given, _, rest = request.headers.get("content-type", "").lower().partition(";")
+    given, charset = given.strip(), rest.partition("charset=")[2].strip('" ')
+    if given in types and charset not in ("", "utf-8", "utf8"):
+        raise Refusal(
+            "unsupported_media", f"the body is in {charset}, not in UTF-8", f"send Content-Type: {types[0]}"
+        )
     if given not in types:
         raise Refusal(
             "unsupported_media",
@@ -107,7 +112,7 @@ def decode(raw: bytes, wanted: Any) -> Any:
         value = msgspec.json.decode(raw, type=wanted)
     except msgspec.ValidationError as error:
         mistakes.refuse_duplicates(raw)
-        raise mistakes.explain(error, _names(wanted)) from error
+        raise mistakes.explain(error, _names(wanted), "GET /openapi.json has the fields") from error
     except msgspec.DecodeError as error:
         raise malformed(raw, error) from error
     except UnicodeDecodeError as error:

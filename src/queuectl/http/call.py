@@ -1,8 +1,10 @@
 """A request as a handler gets it, and the reply that a handler returns."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from queuectl.http.caller import Caller
@@ -29,6 +31,16 @@ class Call(Struct, frozen=True):
     headers: Mapping[str, str]
     id: str
     server: ServerState
+
+
+def digest(content: bytes) -> str:
+    """A short digest, for a tag."""
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def weak_tag(document: Mapping[str, Any]) -> str:
+    """The tag of a document that has no version."""
+    return f'W/"{digest(msgspec.json.encode(document))}"'
 
 
 class Reply(Struct, frozen=True):

@@ -1,14 +1,12 @@
 """Responses as they are sent: for the reply of a handler, and for an error."""
 
-import hashlib
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from queuectl.errors import QueuectlError
 from queuectl.http.body import JSON
-from queuectl.http.call import Reply
+from queuectl.http.call import Reply, digest
 from queuectl.http.problem import PROBLEM_JSON, problem
 
 
@@ -23,7 +21,7 @@ def of_reply(reply: Reply | Response, request: Request) -> Response:
     if reply.document is None:
         return Response(status_code=reply.status, headers=headers)
     content = msgspec.json.encode(reply.document)
-    etag = reply.etag or f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    etag = reply.etag or f'W/"{digest(content)}"'
     if request.method in ("GET", "HEAD"):
         headers["ETag"] = etag
         if etag in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from queuectl.domain.query import Filter
+from queuectl.domain.queue import QueueChange
 from queuectl.errors import Forbidden
 from queuectl.http.caller import Caller
 from queuectl.service.operation import Selection
@@ -78,17 +79,9 @@ class RestrictedQueue:
         self._allowed(wanted)
         return self._queue.purge(wanted)
 
-    def pause(self, queue: str) -> bool:
+    def change_queue(self, queue: str, wanted: QueueChange, **options: Any) -> bool:
         """Refuse other queues."""
-        return self._queue.pause(self._check(queue))
-
-    def resume(self, queue: str) -> bool:
-        """Refuse other queues."""
-        return self._queue.resume(self._check(queue))
-
-    def limit(self, queue: str, at_most: int | None) -> bool:
-        """Refuse other queues."""
-        return self._queue.limit(self._check(queue), at_most)
+        return self._queue.change_queue(self._check(queue), wanted, **options)
 
     def _allowed(self, selection: Selection) -> Selection:
         """The selection, with references as ids. A job that cannot be read may be in any queue: it is refused."""

@@ -107,11 +107,15 @@ _QUEUE = an_object(
         "pending": COUNT,
         "processing": COUNT,
         "jobs": COUNTS,
+        "reason": or_null(TEXT),
+        "version": COUNT,
         "oldest_due_seconds": or_null(SECONDS),
         "oldest_due": or_null(INSTANT),
     },
-    optional=("paused", "limit", "pending", "processing", "jobs", "oldest_due_seconds", "oldest_due"),
-)
+    optional=(
+        "paused", "limit", "pending", "processing", "jobs", "reason", "version", "oldest_due_seconds", "oldest_due",
+    ),
+)  # fmt: skip
 _SETTING = an_object({"key": TEXT, "value": {}, "origin": TEXT, "help": TEXT})
 _ERROR = an_object({"code": TEXT, "message": TEXT, "hint": or_null(TEXT)})
 _REFUSED = an_object({"index": COUNT, "id": or_null(TEXT), "error": _ERROR})

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
+from msgspec import UNSET
+
 from queuectl import config
 from queuectl.domain.quantity import format_duration
+from queuectl.domain.queue import QueueChange
 from queuectl.python.opening import Opening
 from queuectl.python.system_values import (
     Diagnosis,
@@ -31,19 +34,23 @@ class Administration(Opening):
         """All queues that have jobs or settings of their own."""
         return [queue_of(queue) for queue in self._open().queues()]
 
-    def pause(self, queue: str) -> QueueStatus:
-        """Start no more jobs from a queue; running jobs go on. A queue without jobs can be paused too."""
-        self._open().pause(queue)
+    def pause(self, queue: str, *, reason: str | None = None) -> QueueStatus:
+        """Start no more jobs from a queue; running jobs go on. A queue without jobs can be paused too.
+
+        `reason` is stored with the pause.
+        """
+        wanted = QueueChange(paused=True, reason=UNSET if reason is None else reason)
+        self._open().change_queue(queue, wanted)
         return self._queue(queue)
 
     def resume(self, queue: str) -> QueueStatus:
         """Start jobs from a queue again."""
-        self._open().resume(queue)
+        self._open().change_queue(queue, QueueChange(paused=False))
         return self._queue(queue)
 
     def limit(self, queue: str, at_most: int | None) -> QueueStatus:
         """Run at most this many jobs of a queue at once, over all workers; None removes the limit."""
-        self._open().limit(queue, at_most)
+        self._open().change_queue(queue, QueueChange(limit=at_most))
         return self._queue(queue)
 
     def settings(self) -> dict[str, Setting]:

@@ -32,7 +32,10 @@ class Explanation(Struct, frozen=True):
 
 
 class QueueStatus(Struct, frozen=True, kw_only=True):
-    """One queue. `limit`: how many of its jobs run at once at most; None is without limit. `jobs`: counts by state."""
+    """One queue. `limit`: how many of its jobs run at once at most; None is without limit. `jobs`: counts by state.
+
+    `reason`: why a person paused it. `version`: of its pause and limit; 0 if they were never set.
+    """
 
     name: str
     paused: bool
@@ -40,6 +43,8 @@ class QueueStatus(Struct, frozen=True, kw_only=True):
     pending: int
     processing: int
     jobs: dict[State, int]
+    reason: str | None
+    version: int
 
 
 class WaitingQueue(QueueStatus, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from queuectl.domain.instant import format_age
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Unreadable
+from queuectl.domain.queue import paused_in_words
 from queuectl.service import registry
 from queuectl.service.queries import QueueStatus, WorkerStatus
 from queuectl.service.status import Attention, Status
@@ -67,7 +68,9 @@ def _queues(found: Status) -> Iterator[Attention]:
         waiting = waiting_in_words(queue, found.now)
         if queue.paused:
             hint = f"queuectl queue resume {_word(queue.name)}"
-            yield Attention("paused_queue", f"queue {queue.name} is paused, and {waiting}", hint)
+            yield Attention(
+                "paused_queue", f"{paused_in_words(queue.name, queue.reason)}, and {waiting}", hint
+            )
         if not serving(found.workers, queue.name):
             text = f"no live worker serves queue {queue.name}, and {waiting}"
             yield Attention("no_worker", text, _start(queue, found.workers))

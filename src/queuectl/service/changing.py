@@ -11,7 +11,7 @@ from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter, Jobs, Page
 from queuectl.errors import Changed, CommandFailed, Conflict, NotFound, QueuectlError
 from queuectl.service import maintenance, unreadable
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Entry, Store
 
 TRIES = 20
 """How often a change is repeated after lost races. In each round at least one other process made progress."""
@@ -68,6 +68,13 @@ def refuse_changed(job: Job, version: int | None) -> None:
         raise Changed(
             f"job {handle(job)} has version {job.version}, not {version}", "read the job, and decide again"
         )
+
+
+def refuse_other_entry(name: str, entry: Entry | None, version: int | None) -> None:
+    """Raise Changed if an entry of a shared table has another version. An absent entry has version 0."""
+    found = entry.version if entry else 0
+    if version is not None and found != version:
+        raise Changed(f"{name} has version {found}, not {version}", "read it again, and decide again")
 
 
 def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool = False) -> list[Change]:

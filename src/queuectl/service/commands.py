@@ -8,16 +8,15 @@ that the rule refuses does not stop the others.
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
-from typing import Any
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
 from queuectl.domain.query import Filter, Unreadable
-from queuectl.domain.queue import QueueSettings, is_sound
+from queuectl.domain.queue import QueueChange, QueueSettings, is_sound
 from queuectl.errors import (
     Changed,
     CommandFailed,
@@ -27,10 +26,20 @@ from queuectl.errors import (
     StoreError,
 )
 from queuectl.service import maintenance, unreadable
-from queuectl.service.changing import TRIES, Change, change, expecting, read, refuse_changed
+from queuectl.service.changing import (
+    TRIES,
+    Change,
+    change,
+    expecting,
+    read,
+    refuse_changed,
+    refuse_other_entry,
+)
 from queuectl.service.paging import pages
+from queuectl.service.request.checks import is_text
 from queuectl.store.protocol import Entry, Store
 
+LONGEST_REASON = 10_000
 BATCH = 500
 """Number of jobs that one step reads and saves, so that no call of the store takes longer than 100 ms."""
 
@@ -139,29 +148,40 @@ def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
             yield [job.id for job in found.jobs]
 
 
-def pause(store: Store, queue: str) -> bool:
-    """Start no more jobs from this queue; running jobs continue. Returns False if the queue was already paused."""
-    return _swap_queue(store, queue, paused=True)
+def change_queue(store: Store, queue: str, wanted: QueueChange, version: int | None = None) -> bool:
+    """Pause, resume or limit a queue. Returns whether that was a change.
+
+    Raises InvalidInput, and Changed if the queue's entry has another version.
+    """
+    check_queue_change(queue, wanted)
+    known_queue(store, queue)
+    for _ in range(TRIES):
+        entry = store.read_table("queues").get(queue) or Entry({}, 0)
+        refuse_other_entry(f"queue {queue}", entry, version)
+        known = QueueSettings.of(entry.value)
+        changed = wanted.of(known)
+        if changed == known and is_sound(entry.value):
+            return False
+        if store.compare_and_swap("queues", queue, changed.entry, entry.version):
+            return True
+    raise CommandFailed(f"other processes change queue {queue} too fast", "run the same command again")
 
 
-def resume(store: Store, queue: str) -> bool:
-    """Start jobs from this queue again. Returns False if the queue was not paused."""
-    return _swap_queue(store, queue, paused=False)
-
-
-def limit(store: Store, queue: str, at_most: int | None) -> bool:
-    """Run at most this many jobs of the queue at once, over all workers. None removes the limit."""
-    check_limit(queue, at_most)
-    return _swap_queue(store, queue, limit=at_most)
-
-
-def check_limit(queue: str, at_most: int | None) -> None:
-    """Raise InvalidInput for a limit that is out of range."""
-    if at_most is not None and not 0 < at_most <= 1_000_000:
+def check_queue_change(queue: str, wanted: QueueChange) -> None:
+    """Raise InvalidInput for a limit that is out of range, or a reason that is not for a pause."""
+    if isinstance(wanted.limit, int) and not 0 < wanted.limit <= 1_000_000:
         raise InvalidInput(
-            f"limit {at_most} is out of range",
+            f"limit {wanted.limit} is out of range",
             f"from 1 to 1000000; to start nothing from it: queuectl queue pause {queue}",
         )
+    if isinstance(wanted.reason, str) and wanted.paused is not True:
+        raise InvalidInput("a reason belongs to a pause", "pause the queue with the same request")
+    if isinstance(wanted.reason, str) and not _is_storable(wanted.reason):
+        raise InvalidInput(f"the reason is no text of at most {LONGEST_REASON} characters")
+
+
+def _is_storable(reason: str) -> bool:
+    return len(reason) <= LONGEST_REASON and "\0" not in reason and is_text(reason)
 
 
 def _retry_steps(
@@ -286,16 +306,3 @@ def known_queue(store: Store, queue: str) -> str:
     if is_name(queue) or queue in store.read_table("queues") or queue in store.counts(Filter()).queues:
         return queue
     return check_name("queue", queue)
-
-
-def _swap_queue(store: Store, queue: str, **wanted: Any) -> bool:
-    known_queue(store, queue)
-    for _ in range(TRIES):
-        entry = store.read_table("queues").get(queue) or Entry({}, 0)
-        known = QueueSettings.of(entry.value)
-        changed = replace(known, **wanted)
-        if changed == known and is_sound(entry.value):
-            return False
-        if store.compare_and_swap("queues", queue, asdict(changed), entry.version):
-            return True
-    raise CommandFailed(f"other processes change queue {queue} too fast", "run the same command again")

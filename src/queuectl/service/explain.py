@@ -18,6 +18,7 @@ from queuectl.domain.instant import format_age, format_instant
 from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
+from queuectl.domain.queue import paused_in_words
 from queuectl.service import queries, registry, slots
 from queuectl.service.attention import serving, worker_in_words
 from queuectl.service.queries import WorkerStatus
@@ -118,7 +119,7 @@ def _before_start(case: _Case) -> Iterator[str]:
             yield f"to run it at once: queuectl retry {case.name}"
     queue = next((queue for queue in queries.queues(case.store) if queue.name == job.queue), None)
     if queue and queue.paused:
-        yield f"queue {job.queue} is paused: queuectl queue resume {case.queue}"
+        yield f"{paused_in_words(job.queue, queue.reason)}: queuectl queue resume {case.queue}"
     if queue and queue.limit is not None and queue.jobs.get("processing", 0) >= queue.limit:
         yield f"queue {job.queue} runs {queue.limit} at once, its limit: queuectl queue limit {case.queue} none"
     yield from _who_takes_it(case)

@@ -26,6 +26,7 @@ from queuectl.service.settings import Sources
 from queuectl.store.protocol import Description, Entry, Store
 
 if TYPE_CHECKING:
+    from queuectl.domain.queue import QueueChange
     from queuectl.domain.token import Issued, Token
     from queuectl.service.changing import Change
     from queuectl.service.consumption import Vitals
@@ -269,40 +270,33 @@ class LocalQueue:
 
         return commands.known_queue(self._store, queue)
 
-    def pause(self, queue: str) -> bool:
+    def change_queue(self, queue: str, wanted: "QueueChange", *, version: int | None = None) -> bool:
         from queuectl.service import commands
 
-        return commands.pause(self._store, queue)
-
-    def resume(self, queue: str) -> bool:
-        from queuectl.service import commands
-
-        return commands.resume(self._store, queue)
-
-    def limit(self, queue: str, at_most: int | None) -> bool:
-        from queuectl.service import commands
-
-        return commands.limit(self._store, queue, at_most)
+        return commands.change_queue(self._store, queue, wanted, version)
 
     def settings(self) -> Settings:
         entries, self._entries = self._entries, None
         if entries is None:
             entries = self._store.read_table("settings")
-        return self._sources.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
+        found = self._sources.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
+        return replace(found, versions={key: entry.version for key, entry in entries.items()})
 
-    def set(self, key: str, text: str) -> Settings:
+    def set(self, key: str, text: str, *, version: int | None = None) -> Settings:
         from queuectl.service import shared_settings
 
         checked = shared_settings.check(self._store, self._sources, key, text)
-        shared_settings.write(self._created(), *checked)
-        return self._sources.resolve(shared_settings.stored(self._store))
+        shared_settings.write(self._created(), *checked, version)
+        self._entries = None
+        return self.settings()
 
-    def unset(self, key: str) -> Settings:
+    def unset(self, key: str, *, version: int | None = None) -> Settings:
         from queuectl.service import shared_settings
 
         checked = shared_settings.check(self._store, self._sources, key, None)
-        shared_settings.write(self._store, *checked)
-        return self._sources.resolve(shared_settings.stored(self._store))
+        shared_settings.write(self._store, *checked, version)
+        self._entries = None
+        return self.settings()
 
     def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":
         from queuectl.service import queries, slots

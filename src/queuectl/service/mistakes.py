@@ -63,7 +63,11 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
     )
 
 
-def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
+def explain(
+    error: msgspec.ValidationError,
+    fields: list[str],
+    hint: str = "queuectl enqueue --help names the fields",
+) -> InvalidInput:
     """The error for a wrong field, in the words of queuectl, with the nearest valid name and the JSON pointer."""
     text = str(error)
     what, _, where = text.partition(" - at `")
@@ -76,9 +80,7 @@ def explain(error: msgspec.ValidationError, fields: list[str]) -> InvalidInput:
         found.pointer = f"{pointer(position)}/{_escaped(name)}"
         return found
     sentence = _in_words(what)
-    found = InvalidInput(
-        f"{position}: {sentence}" if position else sentence, "queuectl enqueue --help names the fields"
-    )
+    found = InvalidInput(f"{position}: {sentence}" if position else sentence, hint)
     found.pointer = pointer(position)
     return found
 

@@ -10,7 +10,7 @@ from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueSettings
 from queuectl.domain.worker import Worker
 from queuectl.service.paging import pages
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Entry, Store
 
 MISSED_BEATS = 3
 """A worker counts as lost after this many missed heartbeats."""
@@ -19,7 +19,9 @@ MISSED_BEATS = 3
 class QueueStatus(Struct, frozen=True):
     """One queue with its jobs per state.
 
-    `oldest_due`: since when its longest waiting job has been due (None: not read).
+    reason      why a person paused it
+    oldest_due  since when its longest waiting job has been due (None: not read)
+    version     of its settings; 0 if it has none
     """
 
     name: str
@@ -27,6 +29,8 @@ class QueueStatus(Struct, frozen=True):
     limit: int | None
     jobs: dict[State, int]
     oldest_due: datetime | None = None
+    reason: str | None = None
+    version: int = 0
 
 
 class SlotStatus(Struct, frozen=True):
@@ -86,16 +90,20 @@ def with_counts(
     store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
 ) -> list[QueueStatus]:
     """The queues with these counts of their jobs, and since when their jobs have been due."""
-    settings = {name: QueueSettings.of(entry.value) for name, entry in store.read_table("queues").items()}
-    since, default = since or {}, QueueSettings()
-    names = sorted({*counts, *settings, *since})
-    return [
-        QueueStatus(
-            name=name,
-            paused=settings.get(name, default).paused,
-            limit=settings.get(name, default).limit,
-            jobs=counts.get(name, {}),
-            oldest_due=since.get(name),
+    entries, since = store.read_table("queues"), since or {}
+    found = []
+    for name in sorted({*counts, *entries, *since}):
+        entry = entries.get(name) or Entry({}, 0)
+        settings = QueueSettings.of(entry.value)
+        found.append(
+            QueueStatus(
+                name=name,
+                paused=settings.paused,
+                limit=settings.limit,
+                jobs=counts.get(name, {}),
+                oldest_due=since.get(name),
+                reason=settings.reason,
+                version=entry.version,
+            )
         )
-        for name in names
-    ]
+    return found

@@ -29,6 +29,7 @@ from msgspec import UNSET, UnsetType
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.queue import QueueChange
 from queuectl.domain.token import Issued, Token
 from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
@@ -212,22 +213,24 @@ class Queue(Protocol):
     def check_queue(self, queue: str) -> str:
         """Return the name if it is valid for a queue, or if a queue with this name exists. Raises InvalidInput."""
 
-    def pause(self, queue: str) -> bool:
-        """Start no more jobs from this queue; running jobs continue. Returns False if the queue was already paused."""
+    def change_queue(self, queue: str, wanted: QueueChange, *, version: int | None = None) -> bool:
+        """Pause, resume or limit a queue. Returns False if it has these settings already.
 
-    def resume(self, queue: str) -> bool:
-        """Start jobs from this queue again. Returns False if the queue was not paused."""
-
-    def limit(self, queue: str, at_most: int | None) -> bool:
-        """Run at most this many jobs of the queue at once, over all workers (1 to 1,000,000). None: no limit."""
+        While it is paused, no more of its jobs start, and running jobs continue. The limit is the number of its jobs
+        that run at once, over all workers (1 to 1,000,000; None: no limit). Raises InvalidInput, and Changed if the
+        settings of the queue have another version than `version`.
+        """
 
     def settings(self) -> Settings:
         """The effective settings of this client, with the origin of each."""
 
-    def set(self, key: str, text: str) -> Settings:
-        """Write a shared setting. Returns the new effective settings. Raises NotFound, InvalidInput."""
+    def set(self, key: str, text: str, *, version: int | None = None) -> Settings:
+        """Write a shared setting. Returns the new effective settings. Raises NotFound, InvalidInput.
 
-    def unset(self, key: str) -> Settings:
+        Raises Changed if the stored setting has another version than `version`. So does `unset`.
+        """
+
+    def unset(self, key: str, *, version: int | None = None) -> Settings:
         """Reset a shared setting to its default. Returns the new effective settings. Raises NotFound, InvalidInput."""
 
     def workers(self, *, with_jobs: bool = False) -> Sequence[WorkerStatus]:

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 from queuectl import config
 from queuectl.config import Option, relations
 from queuectl.errors import CommandFailed, InvalidInput
-from queuectl.service.changing import TRIES
+from queuectl.service.changing import TRIES, refuse_other_entry
 from queuectl.service.settings import Sources
 from queuectl.store.protocol import Store
 
@@ -36,11 +36,15 @@ def check(store: Store, sources: Sources, key: str, text: str | None) -> Setting
     return Setting(option.key, option.format(value))
 
 
-def write(store: Store, key: str, text: str | None) -> None:
-    """Store the value, or remove the entry for the default. The value was checked before, together with the others."""
+def write(store: Store, key: str, text: str | None, version: int | None = None) -> None:
+    """Store the value, or remove the entry for the default. The value was checked before, together with the others.
+
+    Raises Changed if the entry has another version.
+    """
     body = None if text is None else {"value": text}
     for _ in range(TRIES):
         entry = store.read_table("settings").get(key)
+        refuse_other_entry(f"setting {key}", entry, version)
         if body is None and entry is None:
             return
         if store.compare_and_swap("settings", key, body, entry.version if entry else 0):

@@ -10,7 +10,7 @@ from queuectl.domain import topics
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import WAITING, Job
-from queuectl.domain.queue import QueueSettings
+from queuectl.domain.queue import QueueSettings, paused_in_words
 from queuectl.service import queries
 from queuectl.service.attention import serving
 from queuectl.store.protocol import Store, Subscription
@@ -135,8 +135,9 @@ def _of_queues(store: Store, settings: Settings, names: Sequence[str]) -> list[s
     rules = store.read_table("queues")
     found = []
     for name in names:
-        if name in rules and QueueSettings.of(rules[name].value).paused:
-            found.append(f"queue {name} is paused: queuectl queue resume {quote(name)}")
+        rule = QueueSettings.of(rules[name].value) if name in rules else QueueSettings()
+        if rule.paused:
+            found.append(f"{paused_in_words(name, rule.reason)}: queuectl queue resume {quote(name)}")
         if not serving(workers, name):
             living = any(item.state in ("running", "paused") for item in workers)
             which = f" --queue {quote(name)}" if living else ""

@@ -6,7 +6,7 @@ Modules are imported where they are used, so that a short command loads only wha
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
@@ -27,6 +27,7 @@ from queuectl.service.request.fields import JobRequest
 from queuectl.service.settings import Sources
 
 if TYPE_CHECKING:
+    from queuectl.domain.queue import QueueChange
     from queuectl.domain.token import Issued, Token
     from queuectl.http.client.changing import Changes
     from queuectl.service.changing import Change
@@ -246,27 +247,20 @@ class RemoteQueue:
                 return queue
         return check_name("queue", queue)
 
-    def pause(self, queue: str) -> bool:
-        return self._patch(queue, {"paused": True})
+    def change_queue(self, queue: str, wanted: "QueueChange", *, version: int | None = None) -> bool:
+        from msgspec import to_builtins
 
-    def resume(self, queue: str) -> bool:
-        return self._patch(queue, {"paused": False})
+        from queuectl.domain.queue import QueueSettings
+        from queuectl.service.commands import check_queue_change
 
-    def limit(self, queue: str, at_most: int | None) -> bool:
-        from queuectl.service.commands import check_limit
-
-        check_limit(queue, at_most)
-        return self._patch(queue, {"limit": at_most})
-
-    def _patch(self, queue: str, change: dict[str, Any]) -> bool:
-        """Change a queue. Returns whether that was a change."""
+        check_queue_change(queue, wanted)
         self.check_queue(queue)
         before = next((each for each in self.queues() if each.name == queue), None)
-        self._channel.call("PATCH", f"/v1/queues/{part(queue)}", body=change)
-        default = {"paused": False, "limit": None}
-        return any(
-            (getattr(before, name) if before else default[name]) != value for name, value in change.items()
+        self._channel.call(
+            "PATCH", f"/v1/queues/{part(queue)}", body=to_builtins(wanted), headers=_if_match(version)
         )
+        known = QueueSettings(before.paused, before.limit, before.reason) if before else QueueSettings()
+        return wanted.of(known) != known
 
     def settings(self) -> Settings:
         document = self._channel.read("/v1/config")
@@ -280,12 +274,12 @@ class RemoteQueue:
         }
         return self._sources.resolve(shared)
 
-    def set(self, key: str, text: str) -> Settings:
-        self._channel.call("PUT", f"/v1/config/{part(key)}", body={"value": text})
+    def set(self, key: str, text: str, *, version: int | None = None) -> Settings:
+        self._channel.call("PUT", f"/v1/config/{part(key)}", body={"value": text}, headers=_if_match(version))
         return self.settings()
 
-    def unset(self, key: str) -> Settings:
-        self._channel.call("DELETE", f"/v1/config/{part(key)}")
+    def unset(self, key: str, *, version: int | None = None) -> Settings:
+        self._channel.call("DELETE", f"/v1/config/{part(key)}", headers=_if_match(version))
         return self.settings()
 
     def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":  # noqa: ARG002
@@ -380,6 +374,10 @@ class RemoteQueue:
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 if TYPE_CHECKING:

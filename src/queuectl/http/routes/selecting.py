@@ -1,23 +1,27 @@
 """What the query of a list or a count selects, and what a header says about a version."""
 
-from collections.abc import Sequence
-from datetime import datetime
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from queuectl.config import nearest
 from queuectl.domain.instant import in_range
 from queuectl.domain.job import Job
-from queuectl.domain.quantity import parse_duration
+from queuectl.domain.quantity import parse_duration, seconds
 from queuectl.domain.query import Filter
 from queuectl.errors import Changed, InvalidInput
-from queuectl.http.call import Call
+from queuectl.http.call import Call, Reply, digest
 from queuectl.http.redaction import redacted
 from queuectl.service import shapes
 from queuectl.service.listing import states_of
 from queuectl.service.shapes.jobs import JOB
 from queuectl.service.times import read_time
+
+_TAG = re.compile(r'"([0-9]{1,18})(?:-[0-9a-f]+)?"')
 
 
 class Shorthands(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +49,11 @@ def filter_of(call: Call, asked: Shorthands) -> Filter:
         created_since=_time(call, asked.since),
         ended_before=_time(call, asked.ended_before),
     )
+
+
+def duration_of(given: float | str) -> timedelta:
+    """A duration that a body gives as seconds or as text. Raises InvalidInput."""
+    return parse_duration(given) if isinstance(given, str) else seconds(given)
 
 
 def _time(call: Call, text: str | None) -> datetime | None:
@@ -75,14 +84,25 @@ def shown_job(call: Call, job: Job, fields: Sequence[str] = ()) -> dict[str, Any
 
 
 def expected_version(call: Call) -> int | None:
-    """The version in `If-Match`; None if any version is right. Raises Changed for a tag that no job has."""
+    """The version in `If-Match`; None if any version is right. Raises Changed for a tag that nothing here has."""
     tag = call.headers.get("if-match", "*").strip()
     if tag == "*":
         return None
-    digits = tag.removeprefix('"').removesuffix('"')
-    if tag != f'"{digits}"' or not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
-        raise Changed(f"If-Match: {tag[:40]} is the version of no job", 'send one ETag of the job: "3"')
-    return int(digits)
+    found = _TAG.fullmatch(tag)
+    if found is None:
+        raise Changed(
+            f"If-Match: {tag[:40]} is the version of nothing here", 'send one ETag, for example "3"'
+        )
+    return int(found[1])
+
+
+def of_entry(document: Mapping[str, Any], version: int) -> Reply:
+    """The reply with an entry of a shared table, tagged with its version.
+
+    The tag also has a digest, because the document shows more than the entry, such as the jobs of a queue.
+    """
+    tag = f'"{version}-{digest(msgspec.json.encode(document))}"'
+    return Reply(document, headers={"ETag": tag}, etag=tag)
 
 
 def etag(job: Job) -> str:

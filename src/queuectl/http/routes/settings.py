@@ -3,7 +3,9 @@
 from msgspec import Struct
 
 from queuectl import config
+from queuectl.config import Option, Settings
 from queuectl.http.call import Call, Reply
+from queuectl.http.routes.selecting import expected_version, of_entry
 from queuectl.http.table import NoBody, Route
 from queuectl.service import shapes
 
@@ -23,19 +25,24 @@ def show(call: Call) -> Reply:
     """One setting."""
     option = config.option(call.path["key"])
     store = call.queue.describe().url if option.key == "store" else None
-    return Reply(shapes.one_setting(option, call.queue.settings(), store=store))
+    return _shown(option, call.queue.settings(), store)
 
 
 def write(call: Call) -> Reply:
     """Write a shared setting."""
     option = config.option(call.path["key"])
-    return Reply(shapes.one_setting(option, call.queue.set(option.key, str(call.body.value))))
+    changed = call.queue.set(option.key, str(call.body.value), version=expected_version(call))
+    return _shown(option, changed)
 
 
 def reset(call: Call) -> Reply:
     """Reset a shared setting to its default."""
-    call.queue.unset(config.option(call.path["key"]).key)
+    call.queue.unset(config.option(call.path["key"]).key, version=expected_version(call))
     return Reply(None, 204)
+
+
+def _shown(option: Option, settings: Settings, store: str | None = None) -> Reply:
+    return of_entry(shapes.one_setting(option, settings, store=store), settings.versions.get(option.key, 0))
 
 
 ROUTES = (
@@ -64,7 +71,7 @@ ROUTES = (
         handler=write,
         body=NewValue,
         answers={200: "SettingDocument"},
-        errors=("not_found",),
+        errors=("not_found", "changed"),
     ),
     Route(
         method="DELETE",
@@ -74,6 +81,6 @@ ROUTES = (
         handler=reset,
         body=NoBody,
         answers={204: None},
-        errors=("not_found",),
+        errors=("not_found", "changed"),
     ),
 )

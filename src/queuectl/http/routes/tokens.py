@@ -5,10 +5,10 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from queuectl.domain import quantity
 from queuectl.domain.token import Scope, Token
 from queuectl.errors import NotFound
 from queuectl.http.call import Call, Reply
+from queuectl.http.routes.selecting import duration_of
 from queuectl.http.table import NoBody, Route
 from queuectl.service.shapes import document
 from queuectl.service.shapes import tokens as shapes
@@ -47,7 +47,7 @@ def create(call: Call) -> Reply:
     issued = call.queue.create_token(
         new.name,
         new.scopes,
-        expires=UNSET if new.expires is UNSET else _duration(new.expires),
+        expires=_lifetime(new.expires),
         queues=new.queues,
         by=call.caller.name,
     )
@@ -59,7 +59,7 @@ def create(call: Call) -> Reply:
 def rotate(call: Call) -> Reply:
     """The token, with its new secret."""
     wanted: Rotation = call.body
-    keep = UNSET if wanted.keep is UNSET else _duration(wanted.keep) or timedelta(0)
+    keep = UNSET if wanted.keep is UNSET else duration_of(wanted.keep)
     return Reply(shapes.issued(call.queue.rotate_token(call.path["name"], keep=keep)))
 
 
@@ -77,10 +77,8 @@ def _named(call: Call) -> Token:
     return found
 
 
-def _duration(given: float | str | None) -> timedelta | None:
-    if given is None:
-        return None
-    return quantity.parse_duration(given) if isinstance(given, str) else quantity.seconds(given)
+def _lifetime(given: float | str | UnsetType | None) -> timedelta | UnsetType | None:
+    return given if given is None or given is UNSET else duration_of(given)
 
 
 ROUTES = (

@@ -15,6 +15,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes.jobs import MANY, Reference
+from queuectl.http.routes.selecting import duration_of
 from queuectl.http.server_state import WAITERS
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
@@ -51,7 +52,7 @@ class Wait(Struct, frozen=True, forbid_unknown_fields=True):
     ids: Annotated[list[Reference], Meta(max_length=MANY)] | None = None
     batch: str | None = None
     any: bool = False
-    timeout: Annotated[float, Meta(ge=0, le=LONGEST)] = LONGEST
+    timeout: Annotated[float, Meta(ge=0, le=LONGEST)] | str = LONGEST
     inside: Inside | None = None
 
 
@@ -72,6 +73,10 @@ async def wait(call: Call) -> Reply:
 def _meant(call: Call) -> Sequence[str]:
     """The ids to wait for. Raises Conflict if the caller would wait for itself."""
     asked: Wait = call.body
+    if duration_of(asked.timeout) > timedelta(seconds=LONGEST):
+        raise InvalidInput(
+            f"timeout: may be at most {LONGEST} s", "send the request again when the time is over"
+        )
     if (asked.ids is None) == (asked.batch is None):
         raise InvalidInput("either ids or batch is expected", 'for example {"ids": ["…"]}')
     ids: Sequence[str] = list(dict.fromkeys(asked.ids or ()))
@@ -106,7 +111,7 @@ async def _look(call: Call, ids: Sequence[str], left: float) -> Mapping[str, Job
 
 async def _until_done(call: Call, ids: Sequence[str]) -> tuple[bool, Mapping[str, Job]]:
     """Whether the wait is over because of the jobs, and the jobs."""
-    deadline = monotonic() + call.body.timeout
+    deadline = monotonic() + duration_of(call.body.timeout).total_seconds()
     while True:
         jobs = await _look(call, ids, deadline - monotonic())
         still = sum(1 for job in jobs.values() if not job.ended)

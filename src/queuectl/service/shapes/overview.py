@@ -24,6 +24,8 @@ def queue(queue: QueueStatus) -> dict[str, Any]:
         "pending": queue.jobs.get("pending", 0),
         "processing": queue.jobs.get("processing", 0),
         "jobs": dict(queue.jobs),
+        "reason": queue.reason,
+        "version": queue.version,
     }
 
 
