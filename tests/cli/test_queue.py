@@ -77,7 +77,7 @@ def test_the_reason_of_a_pause_is_listed(queuectl: CommandLine) -> None:
     queuectl("queue", "pause", "mail", "--reason", "disk\x1b[31m full")
     [line] = queuectl.lines("queue", "list")
     assert line.split("\t")[:2] == ["mail", "paused"]
-    assert line.endswith("disk␛[31m full")
+    assert line.endswith("disk\\x1b[31m full")
     assert queuectl.json("queue", "list")["queues"][0]["reason"] == "disk\x1b[31m full"
     queuectl("queue", "resume", "mail")
     [line] = queuectl.lines("queue", "list")
