@@ -134,3 +134,50 @@ def test_ended_jobs_of_other_queues_are_not_purged(queue: Queue) -> None:
         with pytest.raises(Forbidden):
             queue.purge(wanted)
     [*queue.purge(Filter(queue="mail"))]
+
+
+@pytest.fixture
+def family(whole: LocalQueue) -> LocalQueue:
+    """A parent in an own queue; its child there; the grandchild in another queue."""
+    for id, queue, after in (
+        ("parent", "mail", []),
+        ("child", "post", ["parent"]),
+        ("far", "other", ["child"]),
+    ):
+        whole.enqueue([JobRequest(id=id, command="true", queue=queue, after=after)])
+    return whole
+
+
+@pytest.mark.parametrize("jobs", [["parent"], ["child"], ["in-mail", "parent"], Filter(queue="mail")])
+def test_a_cancel_that_would_reach_a_job_of_another_queue_is_refused(
+    family: LocalQueue, queue: Queue, jobs: Any
+) -> None:
+    with pytest.raises(Forbidden, match="cancel what job far in queue 'other' waits for"):
+        queue.cancel(jobs)
+    assert [family.show(id).state for id in ("parent", "child", "far")] == ["pending", "blocked", "blocked"]
+    assert [*queue.cancel(["in-mail"])]
+
+
+def test_a_retry_that_would_revive_a_job_of_another_queue_is_refused_unless_alone(
+    family: LocalQueue, queue: Queue
+) -> None:
+    [*family.cancel(["parent"])]
+    assert family.show("far").state == "cancelled"
+    with pytest.raises(Forbidden, match="revive job far in queue 'other'") as refused:
+        queue.retry(["parent"])
+    assert refused.value.hint == 'retry the job alone: {"alone": true}'
+    assert family.show("parent").state == "cancelled"
+    [*queue.retry(["parent"], alone=True)]
+    assert [family.show(id).state for id in ("parent", "child", "far")] == [
+        "pending",
+        "cancelled",
+        "cancelled",
+    ]
+
+
+def test_jobs_that_wait_in_its_own_queues_are_cancelled_and_revived(whole: LocalQueue, queue: Queue) -> None:
+    whole.enqueue([JobRequest(id="child", command="true", queue="post", after=["in-mail"])])
+    [*queue.cancel(["in-mail"])]
+    assert whole.show("child").state == "cancelled"
+    [*queue.retry(["in-mail"])]
+    assert whole.show("child").state == "blocked"

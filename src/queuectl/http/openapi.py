@@ -9,10 +9,12 @@ import msgspec
 from queuectl import __version__
 from queuectl.http.problem import CODES, PROBLEM_JSON
 from queuectl.http.schemas import SCHEMAS, Schema, named
-from queuectl.http.table import NoBody, Route
+from queuectl.http.table import PROBES, NoBody, Route
 
-ALWAYS = ("invalid_input", "wrong_host", "internal", "too_many", "too_large")
-WITH_TOKEN = ("unauthenticated", "forbidden", "store_unavailable", "store_error", "store_unusable")
+ALWAYS = ("invalid_input", "internal", "too_large")
+CHECKED = ("wrong_host", "too_many")
+"""Of all routes but the probes, which any host and any number of clients may ask for."""
+WITH_TOKEN = ("unauthenticated", "store_unavailable", "store_error", "store_unusable")
 CHANGING = ("read_only", "failed", "unknown")
 ON_THE_WIRE = {414: ["too_large"], 431: ["too_large"]}
 """A URL or headers that are too long: refused before the request is matched with a route."""
@@ -143,7 +145,9 @@ def _content(name: str | None) -> dict[str, Any]:
 def _errors(route: Route) -> dict[int, list[str]]:
     """The codes of the errors that the route may answer, by their status."""
     codes = [*ALWAYS, *route.errors]
+    codes += CHECKED if route.path not in PROBES else ()
     codes += WITH_TOKEN if route.scope else ()
+    codes += ("forbidden",) if route.scope not in (None, "view") else ()  # each token may view
     codes += CHANGING if route.changes else ()
     codes += WITH_BODY if route.body is not None else ()
     found: dict[int, list[str]] = {}

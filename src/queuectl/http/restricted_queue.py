@@ -1,12 +1,15 @@
 """The queue as the holder of a token for some queues sees it: reads everything, and changes only jobs of these queues.
 
-The queue of a job is looked up before the change. If another client moves the job to another queue between the two,
-the change still happens: it was allowed when it was requested.
+A cancel and a retry also change jobs that wait for the job, in any queue: they are refused if one of these is in
+another queue. The queues are looked up before the change. If another client moves a job to another queue between the
+two, or adds a job that waits, the change still happens: it was allowed when it was requested.
 """
 
 from collections.abc import Sequence
 from typing import Any, cast
 
+from queuectl.domain.ids import handle
+from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import Forbidden
@@ -22,6 +25,10 @@ READS = frozenset(
         "silence", "leaving", "tokens", "describe", "doctor",
     )
 )  # fmt: skip
+LIVING = frozenset(STATES) - TERMINAL
+CANCELLED: frozenset[State] = frozenset(("cancelled",))
+STEP = 500
+"""Jobs whose waiting jobs are looked up at once."""
 DEFAULT = "default"
 """The queue of a request that names none."""
 
@@ -49,12 +56,20 @@ class RestrictedQueue:
         return self._queue.enqueue(requests, **options)
 
     def cancel(self, selection: Selection, **options: Any) -> Any:
-        """Refuse jobs of other queues. So do the methods that follow."""
-        return self._queue.cancel(self._allowed(selection), **options)
+        """Refuse jobs of other queues, and jobs for which a job of another queue waits."""
+        ids = self._ids(selection)
+        if below := self._outside(ids, LIVING):
+            raise self._forbidden(f"cancel what job {handle(below)} in queue {below.queue!r} waits for")
+        return self._queue.cancel(ids, **options)
 
-    def retry(self, selection: Selection, **options: Any) -> Any:
-        """Refuse jobs of other queues."""
-        return self._queue.retry(self._allowed(selection), **options)
+    def retry(self, selection: Selection, *, alone: bool = False, **options: Any) -> Any:
+        """Refuse jobs of other queues, and, unless `alone`, jobs with which a job of another queue was cancelled."""
+        ids = self._ids(selection)
+        if not alone and (below := self._outside(ids, CANCELLED)):
+            raise self._forbidden(
+                f"revive job {handle(below)} in queue {below.queue!r}", 'retry the job alone: {"alone": true}'
+            )
+        return self._queue.retry(ids, alone=alone, **options)
 
     def hold(self, selection: Selection, **options: Any) -> Any:
         """Refuse jobs of other queues."""
@@ -98,11 +113,34 @@ class RestrictedQueue:
             self._check(jobs[id].queue)
         return ids
 
+    def _ids(self, selection: Selection) -> Sequence[str]:
+        """The ids of an allowed selection."""
+        allowed = self._allowed(selection)
+        return self._queue.ids(allowed) if isinstance(allowed, Filter) else allowed
+
+    def _outside(self, ids: Sequence[str], states: frozenset[State]) -> Job | None:
+        """A job in a queue of others that waits for one of these jobs, directly or through other jobs."""
+        seen = set(ids)
+        while ids:
+            below = dict[str, Job]()
+            for start in range(0, len(ids), STEP):
+                wanted = Filter(states=states, waiting_for=tuple(ids[start : start + STEP]))
+                found = self._queue.get(self._queue.ids(wanted))
+                below |= {id: job for id, job in found.items() if id not in seen}
+            for job in below.values():
+                if job.queue not in (self._caller.queues or ()):
+                    return job
+            seen |= below.keys()
+            ids = list(below)
+        return None
+
     def _check(self, queue: str) -> str:
         if queue in (self._caller.queues or ()):
             return queue
         raise self._forbidden(f"change queue {queue!r} and its jobs")
 
-    def _forbidden(self, what: str) -> Forbidden:
+    def _forbidden(self, what: str, hint: str | None = None) -> Forbidden:
         queues = ", ".join(sorted(self._caller.queues or ()))
-        return Forbidden(f"{self._caller.name} may not {what}", f"this token is for the queues {queues}")
+        return Forbidden(
+            f"{self._caller.name} may not {what}", hint or f"this token is for the queues {queues}"
+        )
