@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from holders import Agent, Worker, pids_in
 
+from facts import TooSlow
 from queuectl.worker.holder import attempt
 
 
@@ -93,7 +94,8 @@ def test_more_starts_than_slots_wait_and_take_the_lowest_free_slot(agent: Agent)
 def test_for_a_short_command_only_the_end_is_reported(agent: Agent) -> None:
     attempt_id = agent.start("true")
     agent.exited(attempt_id)
-    assert not [m for m, _ in agent.of("started") if m["attempt_id"] == attempt_id]
+    if [m for m, _ in agent.of("started") if m["attempt_id"] == attempt_id]:
+        raise TooSlow("it was no short command, or was reported all the same")
 
 
 def test_a_command_has_a_high_score_for_the_out_of_memory_killer(agent: Agent) -> None:
