@@ -27,7 +27,7 @@ from queuectl.service.request.fields import JobRequest, convert_request, decode_
 from queuectl.service.request.spec import Defaults, spec_of, start_of
 from queuectl.service.settings import unused, url_of
 from queuectl.service.times import read_time
-from queuectl.store.driver import codec
+from queuectl.store.driver import paging
 from queuectl.store.memory import MemoryStore
 
 pytestmark = direct(NO_STORE)
@@ -81,7 +81,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "columns": columns_of,
     "reference": lambda text: references.resolve(MemoryStore(), [text]),
     "parents": lambda text: references.parents(MemoryStore(), [text]),
-    "cursor": lambda text: [codec.parse_cursor(text, sort) for sort in ("created", "updated", "next")],
+    "cursor": lambda text: [paging.parse_cursor(text, sort) for sort in ("created", "updated", "next")],
     "json": job_of,
     "kind": texts.begins_json,
     "word": lambda text: url_of(text, {"DATABASE_URL": text, "REDIS_URL": text, "MONGODB_URI": text}),

@@ -17,8 +17,8 @@ from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import filters, paging, verdict
-from queuectl.store.driver.codec import parse_cursor, position
 from queuectl.store.driver.notifier import Local, Notifier
+from queuectl.store.driver.paging import parse_cursor, position
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import (
     Added,

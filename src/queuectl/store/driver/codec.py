@@ -19,9 +19,9 @@ from msgspec.json import Decoder, Encoder
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Spec
 from queuectl.domain.output import Chunk, known_stream
-from queuectl.domain.query import Sort, Unreadable
+from queuectl.domain.query import Unreadable
 from queuectl.domain.worker import Worker
-from queuectl.errors import InvalidInput, UnreadableJob
+from queuectl.errors import UnreadableJob
 from queuectl.interrupt import held
 from queuectl.store.protocol import Entry, Swap, Table, Upcoming
 
@@ -370,39 +370,6 @@ def swap(swap: Swap) -> dict[str, Any]:
 def value(text: str) -> dict[str, Any]:
     """Decode a small JSON object."""
     return _values().decode(text)
-
-
-def position(job: Job, sort: Sort) -> tuple[int, ...]:
-    """The position of a job in a sort order: numbers that rise from first to last and differ between jobs."""
-    if sort == "created":
-        return (-job.number,)
-    if sort == "updated":
-        return (-micros(job.updated_at), -job.number)
-    if sort == "number":
-        return (job.number,)
-    if sort == "ended":
-        return (0 if job.finished_at is None else -micros(job.finished_at), -job.number)
-    return (job.sort_key, job.number)
-
-
-def cursor(job: Job, sort: Sort) -> str:
-    """The value of `Page.after` for the page after this job."""
-    return ":".join(str(number) for number in position(job, sort))
-
-
-def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
-    """The position that a cursor names. Raises InvalidInput."""
-    try:
-        numbers = tuple(int(part) for part in cursor.split(":"))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != (1 if sort in ("created", "number") else 2) or any(
-        abs(number) >= 2**63 for number in numbers
-    ):
-        raise InvalidInput(
-            f"{cursor!r} is not a cursor of a list sorted by {sort}", "begin at the first page"
-        )
-    return numbers
 
 
 def _decoder(kind: type[Kind]) -> Callable[[], Decoder[Kind]]:

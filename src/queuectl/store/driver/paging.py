@@ -1,9 +1,13 @@
-"""Reads more rows if some rows cannot be decoded, because such rows do not count as jobs of a page."""
+"""Pages of jobs: the position of a job in a sort order, the cursor that names a position, and reading one page.
+
+More rows are read if some of them cannot be decoded, because such rows do not count as jobs of a page.
+"""
 
 from collections.abc import Callable
 
 from queuectl.domain.job import Job
-from queuectl.domain.query import Found, Page, Unreadable
+from queuectl.domain.query import Found, Page, Sort, Unreadable
+from queuectl.errors import InvalidInput
 from queuectl.store.driver import codec
 
 Look = Callable[[int], tuple[list[Job], list[Unreadable]]]
@@ -28,5 +32,38 @@ def found(look: Look, page: Page) -> Found:
 def cut(jobs: list[Job], damaged: list[Unreadable], page: Page) -> Found:
     """One page. A job more than it has shows that another page follows."""
     shown = jobs[: page.limit]
-    after = codec.cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
+    after = cursor(shown[-1], page.sort) if len(jobs) > len(shown) and shown else None
     return Found(shown, after, damaged)
+
+
+def position(job: Job, sort: Sort) -> tuple[int, ...]:
+    """The position of a job in a sort order: numbers that rise from first to last and differ between jobs."""
+    if sort == "created":
+        return (-job.number,)
+    if sort == "updated":
+        return (-codec.micros(job.updated_at), -job.number)
+    if sort == "number":
+        return (job.number,)
+    if sort == "ended":
+        return (0 if job.finished_at is None else -codec.micros(job.finished_at), -job.number)
+    return (job.sort_key, job.number)
+
+
+def cursor(job: Job, sort: Sort) -> str:
+    """The value of `Page.after` for the page after this job."""
+    return ":".join(str(number) for number in position(job, sort))
+
+
+def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
+    """The position that a cursor names. Raises InvalidInput."""
+    try:
+        numbers = tuple(int(part) for part in cursor.split(":"))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != (1 if sort in ("created", "number") else 2) or any(
+        abs(number) >= 2**63 for number in numbers
+    ):
+        raise InvalidInput(
+            f"{cursor!r} is not a cursor of a list sorted by {sort}", "begin at the first page"
+        )
+    return numbers

@@ -71,7 +71,7 @@ def _along(base: Base, wanted: Filter) -> Document:
 def _after(page: Page) -> list[Document]:
     """The conditions for the jobs after the position in the cursor."""
     assert page.after is not None
-    place, *rest = codec.parse_cursor(page.after, page.sort)
+    place, *rest = paging.parse_cursor(page.after, page.sort)
     if page.sort == "created":
         return [{"_id": {"$lt": -place}}]
     if page.sort == "number":

@@ -65,7 +65,7 @@ def _rows(line: Line, wanted: Filter, page: Page, count: int) -> list[tuple[Any,
 
 
 class _Order(Struct, frozen=True):
-    """A sort order, and the condition for rows after a position (`codec.position`)."""
+    """A sort order, and the condition for rows after a position (`paging.position`)."""
 
     order: str
     after: str
@@ -105,7 +105,7 @@ class _Piece(Struct, frozen=True):
         if page.after is not None:
             where, values = (
                 f"{where} AND {self.order.after}",
-                [*values, *codec.parse_cursor(page.after, page.sort)],
+                [*values, *paging.parse_cursor(page.after, page.sort)],
             )
         words = {"table": self.table, "where": where, "order": self.order.order}
         return files.fill(_PIECE, words), [*values, count]

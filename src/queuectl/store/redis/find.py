@@ -32,7 +32,7 @@ def get(line: Line, ids: Sequence[str]) -> Jobs:
 def find(line: Line, wanted: Filter, page: Page) -> Found:
     """One page. One more job is read, which shows whether another page follows."""
     filters.literals(wanted.states)  # called only because it refuses an unknown state
-    after = None if page.after is None else codec.parse_cursor(page.after, page.sort)
+    after = None if page.after is None else paging.parse_cursor(page.after, page.sort)
     numbers, damaged = _candidates(line, wanted), list[Unreadable]()
     if page.sort == "ended":
         rest = _last_ended(line, wanted, numbers, after, page.limit + 1, damaged)
@@ -42,8 +42,8 @@ def find(line: Line, wanted: Filter, page: Page) -> Found:
         rest = _latest(line, wanted, numbers, after, damaged)
     else:
         matching = _matching(line, wanted, numbers, damaged)
-        ordered = sorted(matching, key=lambda job: codec.position(job, page.sort))
-        rest = (job for job in ordered if after is None or codec.position(job, page.sort) > after)
+        ordered = sorted(matching, key=lambda job: paging.position(job, page.sort))
+        rest = (job for job in ordered if after is None or paging.position(job, page.sort) > after)
     return paging.cut(list(islice(rest, page.limit + 1)), damaged, page)
 
 
@@ -152,7 +152,7 @@ def _walk(
         job = _decoded(row, wanted, damaged)
         if job is None:
             continue
-        if matches(job, wanted) and (after is None or codec.position(job, sort) > after):
+        if matches(job, wanted) and (after is None or paging.position(job, sort) > after):
             yield job
 
 
@@ -167,7 +167,7 @@ def _last_ended(
     """The ended jobs that match, last ended first, after a position."""
 
     def position_of(job: Job) -> tuple[int, ...]:
-        return codec.position(job, "ended")
+        return paging.position(job, "ended")
 
     found: Iterable[Job]
     if numbers is not None:

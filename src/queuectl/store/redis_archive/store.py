@@ -16,7 +16,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
-from queuectl.store.driver import codec, filters, verdict
+from queuectl.store.driver import filters, paging, verdict
 from queuectl.store.protocol import Added, Description, Saved, Swap
 from queuectl.store.redis import find, write
 from queuectl.store.redis.store import RedisStore
@@ -276,13 +276,13 @@ def _page(jobs: list[Job], page: Page, partial: list[Found]) -> Found:
     """One page of these jobs. It ends where a `partial` result ends, because the next jobs there are unknown."""
 
     def position(job: Job) -> tuple[int, ...]:
-        return codec.position(job, page.sort)
+        return paging.position(job, page.sort)
 
     ends = sorted((answer.jobs[-1] for answer in partial), key=position)
     known = sorted((job for job in jobs if not ends or position(job) <= position(ends[0])), key=position)
     shown = known[: page.limit]
     last = shown[-1] if len(known) > len(shown) else ends[0] if ends else None
-    return Found(shown, None if last is None else codec.cursor(last, page.sort))
+    return Found(shown, None if last is None else paging.cursor(last, page.sort))
 
 
 def _known(job: Job, found: Jobs) -> Added:

@@ -62,7 +62,7 @@ def find(connection: apsw.Connection, wanted: Filter, page: Page) -> Found:
     if page.sort == "ended":
         where = f"{where} AND {ENDED}"
     if page.after is not None:
-        where, values = f"{where} AND {after}", [*values, *codec.parse_cursor(page.after, page.sort)]
+        where, values = f"{where} AND {after}", [*values, *paging.parse_cursor(page.after, page.sort)]
     numbers = f"{_NUMBERS}{where} ORDER BY {order} LIMIT ?"
     sql = f"{_FIND}{numbers}) ORDER BY {order}"
     return paging.found(lambda count: rows.sift(connection, sql, [(*values, count)]), page)
