@@ -199,7 +199,7 @@ class Cron(Struct, frozen=True):
         while start is not None:
             walls, start = self._walls(start), None
             for wall in walls:
-                moment = _aware(wall - offset)
+                moment = (wall - offset).replace(tzinfo=UTC)
                 if shift := first_shift(self.zone, after, moment):
                     after, offset = shift.at, shift.after
                     start = local(after, self.zone) - SECOND
@@ -213,7 +213,7 @@ class Cron(Struct, frozen=True):
         while start is not None:
             walls, start = self._walls(start, reverse=True), None
             for wall in walls:
-                moment = _aware(wall - offset)
+                moment = (wall - offset).replace(tzinfo=UTC)
                 if shift := last_shift(self.zone, moment, until):
                     until, offset = shift.at - SECOND, shift.before
                     start = local(until, self.zone) + SECOND
@@ -251,10 +251,6 @@ def _shift_text(shift: Shift, timezone: str) -> str:
     return f"{start:%Y-%m-%d} in {timezone}: the clocks go forward from {start:%H:%M} to {end:%H:%M}"
 
 
-def _aware(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)
-
-
 def _every(text: str, rest: str) -> timedelta:
     """The duration of `@every`. Raises InvalidInput."""
     try:
@@ -272,7 +268,7 @@ def _cron(text: str, fields: str, zone: tzinfo, timezone: str) -> Cron:
         raise InvalidInput(f"when: {text[:80]!r} is not a rule: too long, or not ASCII", _FORM)
     parts = fields.split()
     if len(parts) not in (5, 6):
-        raise InvalidInput(f"when: {text[:80]!r} has {len(parts)} fields", _FORM)
+        raise InvalidInput(f"when: {text[:80]!r} has {len(parts)} field{'s' * (len(parts) != 1)}", _FORM)
     fixed = not parts[-5].startswith("*") and not parts[-4].startswith("*")
     rule = Cron(text, zone, timezone, fields, fixed)
     _refuse_unmatched(rule)
