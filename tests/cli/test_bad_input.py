@@ -131,6 +131,7 @@ BAD_WORDS = [
     ),
     (("serve", "--max-body", "x"), 2, "--max-body: 'x' is not a size"),
     (("serve", "--request-timeout", "soon"), 2, "--request-timeout: 'soon' is not a duration"),
+    (("serve", "--request-timeout", "0"), 2, "--request-timeout: no request can be answered in no time"),
     (("serve", "--public-url", "ops"), 2, "--public-url: 'ops' is not the URL of a server"),
     (
         ("token", "create", "a", "--scope", "view", "--expires", "foo"),

@@ -3,10 +3,12 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +17,7 @@ import pytest
 
 from e2e.databases import PostgresDatabase
 from e2e.harness import Place, WorkerProcess, alive, children
-from facts import Stopwatch, eventually
+from facts import Stopwatch, TooSlow, eventually
 from http_process import self_signed
 from servers.endpoint import free_port
 
@@ -36,6 +38,22 @@ class Server:
     def pid(self) -> int:
         """The server process."""
         return next((pid for pid in children(self.worker.pid) if "serve" in words_of(pid)), 0)
+
+    def read(self, path: str, **headers: str) -> bytes | None:
+        """The whole body of one GET; None if it is cut off."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {self.token()}", **headers})
+            return connection.getresponse().read()
+        except http.client.IncompleteRead:
+            return None
+        finally:
+            connection.close()
+
+    def streams(self) -> int:
+        """How many streams are open."""
+        found = re.search(rb"^queuectl_streams\{.*\} (\d+)", self.read("/metrics") or b"", re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def kill(self) -> float:
         """Kill the server process. The seconds until another one answers a request."""
@@ -133,6 +151,39 @@ class TestEnd:
         assert server.worker.wait() == 0
         eventually(lambda: not place.processes(), within=5)
 
+    @pytest.mark.parametrize("how", ["worker stop", "TERM"])
+    def test_streams_and_waits_of_clients_end_properly_with_the_worker(self, place: Place, how: str) -> None:
+        """The stream of a job that ends has its end; any other says goodbye, or is cut off if it is bytes."""
+        server = Server(place)
+        runs = place.enqueue("echo begin; while [ ! -e go ]; do sleep 0.05; done; echo end")
+        waits = place.enqueue("true", "--delay", "1h")
+        place.until(runs, "processing")
+        events, follow = {"Accept": "text/event-stream"}, "output?follow=1"
+        with ThreadPoolExecutor() as threads:
+            answers = {
+                "events": threads.submit(server.read, f"/v1/jobs/{runs}/output", **events),
+                "goodbye": threads.submit(server.read, f"/v1/jobs/{waits}/output", **events),
+                "bytes": threads.submit(server.read, f"/v1/jobs/{runs}/{follow}"),
+                "cut": threads.submit(server.read, f"/v1/jobs/{waits}/{follow}"),
+            }
+            waited = threads.submit(server.ask, "POST", "/v1/wait", {"ids": [waits], "timeout": 50})
+            eventually(lambda: server.streams() == 4, what="four open streams")
+            stop = threads.submit(server.run, "worker", "stop") if how == "worker stop" else None
+            if stop is None:
+                server.worker.signal(signal.SIGTERM)
+            eventually(lambda: server.ask("GET", "/v1")[1]["draining"], what="the server drains")
+            (place.work / "go").touch()
+            bodies = {name: answer.result() for name, answer in answers.items()}
+        assert stop is None or stop.result().strip().endswith("stopped")
+        assert b"event: end\n" in bodies["events"].split(b"\n\n")[-2] + b"\n"
+        assert b"event: bye\n" in bodies["goodbye"].split(b"\n\n")[-2] + b"\n"
+        assert bodies["bytes"] == b"begin\nend\n"
+        assert bodies["cut"] is None
+        assert waited.result()[0] == 200
+        assert not waited.result()[1]["done"]
+        assert server.worker.wait() == 0
+        assert not place.processes()
+
     def test_a_server_dies_with_its_killed_worker(self, place: Place) -> None:
         server = Server(place)
         pid = server.pid()
@@ -162,7 +213,8 @@ class TestDeath:
         runs = [place.enqueue(counts) for _ in range(3)]
         for id in runs:
             place.until(id, "processing")
-        assert min(server.kill() for _ in range(3)) < 1.0
+        if (seconds := min(server.kill() for _ in range(3))) >= 1.0:
+            raise TooSlow(f"another server answered after {seconds:.2f} s")
         (place.work / "go").touch()
         for id in runs:
             assert place.until(id, "completed").attempts == 1

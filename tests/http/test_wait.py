@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from factories import in_state
-from facts import eventually
+from facts import Stopwatch, eventually
 from http_client import Client
+from http_server import running
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
@@ -97,3 +98,16 @@ def test_the_time_of_a_wait_may_be_text(server: Client) -> None:
     assert not server("POST", "/v1/wait", {"ids": ["a"], "timeout": "10ms"}).document["done"]
     for wrong in ("56s", "soon", "-1s", 56, -1):
         assert server("POST", "/v1/wait", {"ids": ["a"], "timeout": wrong}).status == 400, wrong
+
+
+def test_the_end_of_the_server_answers_a_wait_at_once(state: ServerState, queue: LocalQueue) -> None:
+    id = add(queue)
+    with ThreadPoolExecutor(1) as threads:
+        with running(state) as server:
+            client = Client(server.port, "admin")
+            waits = threads.submit(client, "POST", "/v1/wait", {"ids": [id], "timeout": 50})
+            eventually(lambda: state.waiting == 1)
+            watch = Stopwatch()
+        watch.check(3.0)  # the server has ended
+        answer = waits.result()
+    assert (answer.status, answer.document["done"], answer.document["waiting"]) == (200, False, 1)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from holders import Agent, Worker, alive
 
 from facts import eventually
@@ -155,13 +156,18 @@ def everything(reader: int) -> bytes:
     raise AssertionError(f"still open after {text!r}")
 
 
-def test_the_holder_reports_ready_at_the_first_hello(new_worker: Callable[..., Worker]) -> None:
+@pytest.mark.parametrize("away", [None, "no route to host"])
+def test_the_holder_reports_ready_when_its_agent_has_registered_or_misses_the_store(
+    new_worker: Callable[..., Worker], away: str | None
+) -> None:
+    """Not at `hello`: a `worker stop` right after the start would not find the worker."""
     reader, writer = os.pipe()
     worker = new_worker(ready_fd=writer, greet=False)
     os.close(writer)
-    agent = worker.next_agent(greet=False)
+    agent = worker.next_agent()
+    agent.run("true")
     assert select.select([reader], [], [], 0) == ([], [], [])
-    agent.hello()
+    agent.send("store", away=away)
     assert everything(reader) == b"ready\n"
 
 

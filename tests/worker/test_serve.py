@@ -116,8 +116,9 @@ class TestStart:
 
     def test_the_starter_receives_the_url(self, start: Start, listener: socket.socket) -> None:
         reader, writer = os.pipe()
-        start(ready_fd=writer)
+        worker = start(ready_fd=writer)
         os.close(writer)
+        worker.agent.send("store", away=None)
         assert everything(reader) == f"ready http://127.0.0.1:{listener.getsockname()[1]}\n".encode()
 
     def test_a_command_inherits_neither_the_sockets_nor_the_environment_of_the_server(

@@ -112,6 +112,8 @@ def parsed(host: str | None, port: int, values: Given) -> "Options":
     if (certificate is None) != (key is None):
         raise InvalidInput("--tls-cert and --tls-key need each other", "give both")
     timeout = of_option("--request-timeout", parse_duration, values["request-timeout"] or "30s")
+    if not timeout:
+        raise InvalidInput("--request-timeout: no request can be answered in no time", "for example 30s")
     return Options(
         host=host,
         port=port,

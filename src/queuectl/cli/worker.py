@@ -222,7 +222,7 @@ def _become_holder(session: "Session", document: dict[str, Any]) -> int:
 
 
 def _start_detached(session: "Session", document: dict[str, Any]) -> int:
-    """Start the worker in the background. Wait until its first agent is connected, so that a fault is reported."""
+    """Start the worker in the background, and wait until it is registered or a fault is reported."""
     worker = document["worker"]
     log = os.path.join(document["directory"], f"{worker['id']}.log")
     process, answer = _spawn(document, log)

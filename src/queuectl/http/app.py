@@ -108,7 +108,7 @@ class _Endpoint:
             raise Refusal(
                 "not_found",
                 f"there is no path {request.url.path}",
-                "GET /openapi.json lists the paths",
+                "GET /docs is a page about the paths, which begin with /v1; GET /openapi.json lists them",
                 status=404,
             )
         allowed = self._allowed()

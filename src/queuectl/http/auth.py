@@ -210,7 +210,8 @@ class TokenAuthenticator:
             )
         raise _wrong(
             why,
-            "queuectl token list shows the tokens; for example: queuectl token create board --scope view",
+            "with the store itself as --store, not this server, for example: "
+            "queuectl token create board --scope view",
         )
 
 

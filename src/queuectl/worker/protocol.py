@@ -117,7 +117,10 @@ class StoreLost(NamedTuple):
 
 
 class StoreState(NamedTuple):
-    """Agent, after each change: why the store cannot be reached, or null if the store answers again."""
+    """Agent: why the store cannot be reached, or null if it answers. Sent after each change.
+
+    Each agent sends null when it has registered the worker in the store for the first time.
+    """
 
     away: str | None = None
 

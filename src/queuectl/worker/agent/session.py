@@ -73,6 +73,7 @@ class Session:
             context.connection.flush()
             while boottime() < context.health.away_until:
                 early += context.connection.receive(context.health.away_until - boottime())
+        context.connection.queue(StoreState())
         context.connection.unread(early)
 
     def _try_to_connect(self) -> bool:

@@ -43,7 +43,7 @@ class Log:
         return f"{('a', 'a second', 'a third')[before]} {'Ctrl+C' if self.on_terminal else 'signal'}"
 
     def ready(self, url: str | None = None) -> None:
-        """Report that the first agent is connected, with the URL of the server. Only the first call has an effect."""
+        """Report that the worker has started, with the URL of the server. Only the first call has an effect."""
         self._answer_starter(f"ready {url}" if url else "ready")
 
     def not_ready(self, why: str) -> None:

@@ -8,8 +8,8 @@
     agent          sent to each agent in `Welcome`; may contain a password, so it is in no argv and in no environment
     agent_argv     how to start an agent; default: this Python, -m queuectl.worker.agent
     log_format     "plain" or "json"
-    ready_fd       receives the line "ready" when the first agent has sent `Hello`, or a line with the fault. If there
-                   is a server, its URL follows "ready"
+    ready_fd       receives the line "ready" when the worker is in the registry, or when its first agent cannot reach
+                   the store; or a line with the fault. If there is a server, its URL follows "ready"
     server         the HTTP server, see `server_process.py`; null: none
     drain_timeout  seconds after which a drain becomes a stop; null: never
     on_hangup      "drain" or "ignore"; null: drain, unless HUP was ignored when the worker started (nohup)
@@ -94,7 +94,7 @@ class Holder:
             protocol.Stop: lambda m, _: self._shutdown.enter(KILLING if m.now else STOPPING),
             protocol.Rename: self._on_rename,
             protocol.Reload: self._on_reload,
-            protocol.StoreState: lambda m, _: self._shutdown.on_store(m.away),
+            protocol.StoreState: self._on_store_state,
             protocol.StoreLost: lambda m, _: self._shutdown.on_store_lost(m.why),
         }
 
@@ -185,7 +185,6 @@ class Holder:
         self._agents.send(protocol.encode(self._welcome()))
         for frame in self._supervisor.unacknowledged():
             self._agents.send(frame)
-        self._log.ready(self._server.url)
         if self._reloading:
             self._reloading = False
             self._server.replace(boottime())
@@ -194,6 +193,10 @@ class Holder:
         """Start an agent of the installed version. The server follows when this agent is connected."""
         self._reloading = True
         self._agents.start(boottime())
+
+    def _on_store_state(self, message: protocol.StoreState, _payload: bytes) -> None:
+        self._shutdown.on_store(message.away)
+        self._log.ready(self._server.url)
 
     def _on_rename(self, message: protocol.Rename, _payload: bytes) -> None:
         self._config["worker"]["name"] = self._spawner.worker = self._log.name = message.name
