@@ -17,7 +17,7 @@ from bench.rows import Row, cpu, enqueue_noops, finish, listed, pairs, pile, rss
 
 JOBS, LINES, NOOPS = 3000, 20_000, 5000
 FINISHED, WAITING = 1_000_000, 100_000
-CLIENTS = 32
+CLIENTS, CLIENT_LINES = 32, 1000
 REST = 10.0
 """Seconds for which an idle server is watched."""
 JOB = json.dumps({"command": "true"}).encode()
@@ -121,8 +121,22 @@ def bulk(scale: float) -> Row:
     return Row("", f"{ratio:.2f} × enqueue -", "≥ 0.50", ratio >= 0.5, f"{detail}; pairs {listed(ratios)}")
 
 
-def _pipe(here: Place, lines: bytes) -> None:
-    command = [str(QUEUECTL), "enqueue", "-"]
+def client(scale: float) -> Row:
+    """`enqueue -` of 1,000 lines through the server, against the same into SQLite."""
+    lines = b"".join(b"echo %d\n" % i for i in range(max(10, int(CLIENT_LINES * scale))))
+    with place() as here, server(here) as running, place() as direct:
+        ratios, a, b = pairs(
+            lambda: timed(lambda: _pipe(here, lines, "--store", running.url)),
+            lambda: timed(lambda: _pipe(direct, lines)),
+            count=9,
+        )
+    ratio = statistics.median(ratios)
+    detail = f"{1000 * statistics.median(a):.0f} against {1000 * statistics.median(b):.0f} ms"
+    return Row("", f"{ratio:.2f} × direct", "≥ 0.50", ratio >= 0.5, f"{detail}; pairs {listed(ratios)}")
+
+
+def _pipe(here: Place, lines: bytes, *options: str) -> None:
+    command = [str(QUEUECTL), *options, "enqueue", "-"]
     subprocess.run(command, env=here.env, cwd=here.root, input=lines, stdout=subprocess.DEVNULL, check=True)
 
 
@@ -205,6 +219,7 @@ HTTP: dict[str, Callable[[float], Row]] = {
     "http-post": post,
     "http-post-many": post_many,
     "http-bulk": bulk,
+    "http-client": client,
     "http-cold": cold,
     "http-worker": worker,
     "http-pages": pages,
