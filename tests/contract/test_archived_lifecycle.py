@@ -56,5 +56,6 @@ def test_each_script_that_moves_a_job_is_a_transition() -> None:
 
 
 def test_the_scripts_that_end_a_job_add_the_job_to_the_stream() -> None:
-    sending = {script for script, path in FILES.items() if "send_to_archive(" in path.read_text()}
+    sends = re.compile(r"\b(send_to_archive|add_job)\(")
+    sending = {script for script, path in FILES.items() if sends.search(path.read_text())}
     assert sending == {*ENDED, "archive_ended"}

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from queuectl.clock import Clock, random_bytes
 from queuectl.domain import lifecycle, topics
+from queuectl.domain.arrival import is_arriving
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
@@ -74,7 +75,7 @@ class MemoryStore:
         holder = self._holder(job)
         if holder:
             return Added("duplicate", holder)
-        self._last_number += 1
+        self._last_number = max(self._last_number + 1, job.number)
         stored = self._jobs[job.id] = replace(job, number=self._last_number)
         return Added("added", stored)
 
@@ -152,6 +153,10 @@ class MemoryStore:
             ours = [job for job in jobs if job.lease and job.lease.worker == worker]
             return [self._store(lifecycle.renew(job, lease=lease, now=now)) for job in ours]
 
+    def _may_write(self, job_id: str, attempt_id: str) -> bool:
+        job = self._jobs.get(job_id)
+        return self._holds(job_id, attempt_id) or (job is not None and is_arriving(job))
+
     def _holds(self, job_id: str, attempt_id: str) -> bool:
         return job_id in self._jobs and lifecycle.holds_lease(self._jobs[job_id], attempt_id)
 
@@ -180,7 +185,9 @@ class MemoryStore:
         with self._lock:
             attempts: set[tuple[str, str]] = {(x.job_id, x.attempt_id) for x in chunks}
             attempts |= {(x.job_id, x.attempt_id) for x in trims}
-            refused = {attempt_id for job_id, attempt_id in attempts if not self._holds(job_id, attempt_id)}
+            refused = {
+                attempt_id for job_id, attempt_id in attempts if not self._may_write(job_id, attempt_id)
+            }
             for chunk in chunks:
                 if chunk.attempt_id not in refused:
                     self._output.setdefault(chunk.attempt_id, {}).setdefault(chunk.n, chunk)

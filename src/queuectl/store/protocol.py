@@ -171,7 +171,8 @@ class Store(Protocol):
     def add(self, jobs: Sequence[Job]) -> list[Added]:
         """Insert each job if its id is absent. Returns the result for each job, in order.
 
-        Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch.
+        Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch. A job that
+        brings a number which is higher than all assigned ones keeps it, so an import into an empty store keeps numbers.
         """
 
     def get(self, ids: Sequence[str]) -> Jobs:
@@ -239,7 +240,8 @@ class Store(Protocol):
     def write_output(self, chunks: Sequence[Chunk], trims: Sequence[Trim] = ()) -> set[str]:
         """Store these chunks, then delete those that the trims name. Returns the attempt ids that were refused.
 
-        An attempt id is refused unless its job is processing under it. Idempotent for each `(attempt_id, n)`.
+        An attempt id is refused unless its job is processing under it, or is held with the cause `moved`. Such a job is
+        being imported (`domain/arrival.py`). Idempotent for each `(attempt_id, n)`.
         """
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:

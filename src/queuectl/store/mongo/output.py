@@ -41,10 +41,15 @@ def read(base: Base, attempt_id: str, after: int, limit: int) -> list[Chunk]:
 
 
 def _holders(base: Base, asked: dict[str, str]) -> dict[str, int]:
-    """The number of the job, for each attempt that has its lease."""
-    held = {"id": {"$in": list(asked.values())}, "attempt_id": {"$in": list(asked)}, "state": "processing"}
-    found = base["jobs"].find(held, {"id": 1, "attempt_id": 1})
-    return {d["attempt_id"]: d["_id"] for d in found if asked[d["attempt_id"]] == d["id"]}
+    """The number of the job, for each attempt that has its lease or belongs to a job that is being imported."""
+    running = {"attempt_id": {"$in": list(asked)}, "state": "processing"}
+    wanted = {"id": {"$in": list(asked.values())}, "$or": [running, {"state": "held", "cause": "moved"}]}
+    found = {each["id"]: each for each in base["jobs"].find(wanted, {"id": 1, "attempt_id": 1, "state": 1})}
+    return {
+        attempt: found[id]["_id"]
+        for attempt, id in asked.items()
+        if id in found and (found[id]["state"] == "held" or found[id].get("attempt_id") == attempt)
+    }
 
 
 def keep(base: Base, chunks: Sequence[tuple[int, Chunk]]) -> None:

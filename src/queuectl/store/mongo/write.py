@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from msgspec.structs import replace
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from queuectl.clock import random_bytes
@@ -12,7 +11,8 @@ from queuectl.domain import dependency, topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
-from queuectl.store.driver import codec, verdict
+from queuectl.store.driver import codec, numbering, verdict
+from queuectl.store.driver.numbering import numbered
 from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.mongo import documents, notify
 from queuectl.store.mongo.connect import Base, for_changing_one
@@ -31,10 +31,9 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
     There is no transaction, so a reader may see a part of a batch. So parents are inserted before their children:
     otherwise a reader could find a child whose parent does not exist.
     """
-    first = numbers(base, len(jobs))
-    numbered = {job.id: replace(job, number=number) for number, job in enumerate(jobs, first)}
+    stored = {job.id: job for job in numbered(jobs, numbers(base, len(jobs), numbering.needed(jobs)) - 1)}
     answers: dict[str, Added] = {}
-    left = dependency.parents_first(list(numbered.values()))
+    left = dependency.parents_first(list(stored.values()))
     for _ in range(TRIES):
         for start in range(0, len(left), AT_ONCE):
             answers |= _insert(base, left[start : start + AT_ONCE], now)
@@ -43,21 +42,24 @@ def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
             break
     else:
         raise StoreUnavailable(f"job {left[0].id} is added and deleted again and again", "try again later")
-    stored = (added.job for added in answers.values() if added.status == "added")
-    notify.send(base, topics.of_jobs(stored, now))
+    new = (added.job for added in answers.values() if added.status == "added")
+    notify.send(base, topics.of_jobs(new, now))
     return [answers[job.id] for job in jobs]
 
 
-def numbers(base: Base, count: int) -> int:
-    """Reserve this many new numbers and return the first one. The numbers of refused jobs are never used again."""
+def numbers(base: Base, count: int, reach: int = 0) -> int:
+    """Reserve this many new numbers, and all up to `reach`. Returns the first number after those that were assigned.
+
+    The numbers of refused jobs are never used again.
+    """
     counter = for_changing_one(base["counters"]).find_one_and_update(
-        {"_id": "number"}, {"$inc": {"n": count}}, return_document=ReturnDocument.AFTER
+        {"_id": "number"}, [{"$set": {"n": {"$max": [{"$add": ["$n", count]}, reach]}}}]
     )
     if counter is None:
         raise StoreUnusable(
             "the counter of job numbers is missing", "it existed before: restore the database"
         )
-    return int(counter["n"]) - count + 1
+    return int(counter["n"]) + 1
 
 
 def _insert(base: Base, jobs: Sequence[Job], now: datetime) -> dict[str, Added]:

@@ -19,7 +19,7 @@ SQL = statements("jobs")
 def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
-    numbers = line.value(SQL["add"], (codec.to_json(rows),))
+    numbers = line.value(SQL["import" if any(job.number for job in jobs) else "add"], (codec.to_json(rows),))
     return [
         _why_not(line, job, now) if number is None else Added("added", replace(job, number=number))
         for job, number in zip(jobs, numbers, strict=True)
@@ -44,7 +44,14 @@ def _result(job: Job, word: str | None) -> SaveResult:
 def _row(place: int, job: Job, now: datetime) -> dict[str, Any]:
     row = dict(zip(codec.CHANGING, codec.changing(job), strict=True))
     row["waiting_for"] = job.waiting_for or None
-    return {"place": place, "id": job.id, "version": job.version, "due": codec.due(job, now), **row}
+    return {
+        "place": place,
+        "number": job.number,
+        "id": job.id,
+        "version": job.version,
+        "due": codec.due(job, now),
+        **row,
+    }
 
 
 def newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:

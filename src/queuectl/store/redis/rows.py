@@ -76,6 +76,7 @@ def _once(job: Job) -> dict[str, Any]:
         "spec": codec.to_json(spec),
         "key": spec.unique_key,
         "marks": marks or None,
+        "number": str(job.number) if job.number else None,
     }
 
 

@@ -48,7 +48,7 @@ def _keys(names: str) -> frozenset[str]:
     return frozenset(names.split())
 
 
-ENDED = ("add", "save", "restore")
+ENDED = ("add", "swap", "save", "restore")
 """The scripts that also do the step live → copying: they enter a job into the stream in the step in which it ends."""
 
 _RECOUNT = "past_counts recounting:past_counts touched:past_counts recount:past_counts"

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 import apsw
-from msgspec.structs import replace
 
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
+from queuectl.store.driver.numbering import numbered
 from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.protocol import Added
 from queuectl.store.sqlite import find, rows
@@ -19,8 +19,8 @@ SQL = statements("jobs")
 
 def add(connection: apsw.Connection, jobs: Sequence[Job], now: Callable[[], datetime]) -> list[Added]:
     """Insert the jobs whose ids are absent. Numbers are assigned here, so only refused rows are read one by one."""
-    first, at = find.last_number(connection) + 1, now()
-    stored = [replace(job, number=number) for number, job in enumerate(jobs, first)]
+    last, at = find.last_number(connection), now()
+    stored, first = numbered(jobs, last), last + 1
     connection.executemany(SQL["insert_job"], [_row(job, at) for job in stored])
     count = connection.execute(SQL["count_from"], (first,)).get
     if count == len(stored):

@@ -1,4 +1,4 @@
--- Entries of the shared tables that need work at a time, and jobs that are added with a change of an entry.
+-- Entries of the shared tables that need work at a time, jobs that are added with a change of an entry, and imported jobs.
 
 ALTER TABLE {schema}.shared ADD COLUMN due bigint;
 CREATE INDEX shared_due ON {schema}.shared (due) WHERE due IS NOT NULL;
@@ -36,5 +36,54 @@ BEGIN
         PERFORM {schema}.ring('work');
     END IF;
     RETURN made;
+END
+$body$;
+
+-- Insert jobs whose ids are new, as add_3 does. A job that brings a number which is higher than all assigned ones keeps it.
+-- Other inserts wait meanwhile: otherwise one could get such a number between the look at the sequence and its change.
+CREATE FUNCTION {schema}.import(jobs json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
+DECLARE
+    each    json;
+    numbers text := pg_get_serial_sequence('{schema}.body', 'number');
+    found   bigint[] := '{}';
+BEGIN
+    LOCK TABLE {schema}.body IN SHARE ROW EXCLUSIVE MODE;
+    FOR each IN SELECT value FROM json_array_elements(jobs) LOOP
+        IF (each ->> 'number')::bigint > coalesce(pg_sequence_last_value(numbers::regclass), 0) + 1 THEN
+            PERFORM setval(numbers::regclass, (each ->> 'number')::bigint - 1);
+        END IF;
+        found := found || {schema}.add_3(json_build_array(each));
+    END LOOP;
+    RETURN found;
+END
+$body$;
+
+-- Stores output also of jobs that are being imported: held, with the cause `moved`.
+CREATE OR REPLACE FUNCTION {schema}.write_output(
+    jobs text[], attempts text[], ns integer[], streams smallint[], ats bigint[], starts bigint[], datas bytea[],
+    trim_jobs text[], trim_attempts text[], afters integer[], befores integer[])
+RETURNS SETOF text LANGUAGE plpgsql {by_index} AS $body$
+#variable_conflict use_column
+DECLARE
+    holders text[];
+    numbers bigint[];
+BEGIN
+    SELECT array_agg(held.attempt_id), array_agg(held.number) INTO holders, numbers FROM (
+        SELECT live.number, asked.attempt AS attempt_id
+        FROM (SELECT DISTINCT * FROM unnest(jobs || trim_jobs, attempts || trim_attempts) AS each (job, attempt)) AS asked
+        JOIN {schema}.body ON body.id = asked.job JOIN {schema}.live ON live.number = body.number
+        WHERE live.state = 'processing' AND live.attempt_id = asked.attempt OR live.state = 'held' AND live.cause = 'moved'
+        ORDER BY live.number FOR KEY SHARE OF live
+    ) AS held;
+    INSERT INTO {schema}.output (attempt_id, n, job, stream, at, start, data)
+        SELECT attempt, n, number, stream, at, start, data
+        FROM unnest(attempts, ns, streams, ats, starts, datas) AS chunk (attempt, n, stream, at, start, data)
+        JOIN unnest(holders, numbers) AS held (attempt, number) USING (attempt)
+        ON CONFLICT DO NOTHING;
+    IF trim_jobs <> '{}' THEN
+        DELETE FROM {schema}.output USING unnest(trim_attempts, afters, befores) AS trim (attempt, after, before)
+            WHERE attempt_id = attempt AND attempt = ANY (holders) AND n > after AND n < before;
+    END IF;
+    RETURN QUERY SELECT DISTINCT unnest(attempts || trim_attempts) EXCEPT SELECT unnest(holders);
 END
 $body$;

@@ -31,6 +31,9 @@ WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_unti
 -- add: insert new jobs; the numbers in the order of the batch
 SELECT {schema}.add_3(%s::json);
 
+-- import: insert new jobs, which may bring their numbers; the numbers in the order of the batch
+SELECT {schema}.import(%s::json);
+
 -- save: compare-and-swap; which places were accepted, and which were taken
 SELECT place, verdict FROM {schema}.save_3(%s::json);
 

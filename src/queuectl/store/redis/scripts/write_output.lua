@@ -1,4 +1,4 @@
--- Store chunks of running attempts, then delete the chunks between head and tail.
+-- Store chunks of running attempts and of jobs that are being imported, then delete the chunks between head and tail.
 --
 -- KEYS  the hash tag
 -- ARGV  how many chunks; id, attempt id, n and packed chunk of each; then id, attempt id, after and before of each trim
@@ -6,11 +6,12 @@
 
 local refused, seen = {}, {}
 
--- The number of the job, if this attempt is running.
+-- The number of the job, if this attempt is running or the job is being imported.
 local function running(id, attempt)
     local number = redis.call('HGET', P .. 'ids', id)
-    local job = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id')
+    local job = number and redis.call('HMGET', P .. 'job:' .. number, 'state', 'attempt_id', 'cause')
     if job and job[1] == 'processing' and job[2] == attempt then return number end
+    if job and job[1] == 'held' and job[3] == 'moved' then return number end
     if not seen[attempt] then
         seen[attempt] = true
         refused[#refused + 1] = attempt

@@ -1,5 +1,5 @@
--- holder_of: the number of the job that is processing under this attempt
-SELECT number FROM job WHERE id = ? AND state = 'processing' AND attempt_id = ?;
+-- holder_of: the number of the job that is processing under this attempt, or is being imported
+SELECT number FROM job WHERE id = ? AND (state = 'processing' AND attempt_id = ? OR state = 'held' AND cause = 'moved');
 
 -- keep: one chunk; idempotent
 INSERT INTO output (attempt_id, n, job, stream, at, start, data) VALUES (?, ?, ?, ?, ?, ?, ?)

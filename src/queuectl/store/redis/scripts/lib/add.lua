@@ -12,13 +12,23 @@ local function stored(number, id)
     return found
 end
 
+-- The next number, or the number that a job brings if it is higher than all assigned ones.
+local function next_number(brought)
+    local number = redis.call('INCR', P .. 'number')
+    if brought > number then
+        redis.call('SET', P .. 'number', string.format('%.0f', brought))
+        number = brought
+    end
+    return string.format('%016.0f', number)
+end
+
 local function add_job(job, now)
     local other = stored(redis.call('HGET', P .. 'ids', job.id), job.id)
     if other then return {'known', other} end
     if redis.call('ZSCORE', P .. 'past', job.id) then return {'past'} end
     local holder = job.key and not has_ended(job.state) and stored(redis.call('HGET', P .. 'keys', job.key))
     if holder then return {'taken', holder} end
-    local number = string.format('%016.0f', redis.call('INCR', P .. 'number'))
+    local number = next_number(tonumber(job.number or 0))
     create(number, job)
     write(number, job)
     count(job.state, job.queue, 1)
