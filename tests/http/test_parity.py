@@ -25,11 +25,19 @@ READS = {
     "config list": "/v1/config",
     "config get max-retries": "/v1/config/max-retries",
     "config get store": "/v1/config/store",
+    "token list": "/v1/tokens",
 }
 CHANGES = {
     "enqueue --id x true": ("POST", "/v1/jobs", {"id": "x", "command": "true"}),
     "queue pause mail": ("PATCH", "/v1/queues/mail", {"paused": True}),
+    "queue pause mail --reason full": (
+        "PATCH",
+        "/v1/queues/mail",
+        {"paused": True, "reason": "full"},
+    ),
+    "queue resume mail": ("PATCH", "/v1/queues/mail", {"paused": False}),
     "queue limit mail 3": ("PATCH", "/v1/queues/mail", {"limit": 3}),
+    "config set timeout 5m": ("PUT", "/v1/config/timeout", {"value": "5m"}),
     "config set jitter 0.5": ("PUT", "/v1/config/jitter", {"value": 0.5}),
 }
 MOVING = ("oldest_due_seconds", "now")
@@ -40,6 +48,7 @@ MOVING = ("oldest_due_seconds", "now")
 def jobs(queue: LocalQueue) -> None:
     queue._store.add([in_state("dead", "a"), in_state("processing", "b")])
     queue.enqueue([JobRequest(command="true", queue="mail", env={"A": "1"}, tags=["x"])])
+    queue.create_token("board", ["view"])
 
 
 def printed(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
@@ -99,3 +108,39 @@ def test_json_lines_are_the_lines_of_the_command(
     printed = capsys.readouterr().out.splitlines()
     lines = server("GET", "/v1/jobs", Accept="application/jsonl").body.decode().splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(line) for line in printed]
+
+
+ONE_JOB = {
+    "cancel": ("POST", "b", {"reason": "wrong"}),
+    "retry": ("POST", "a", {}),
+    "hold": ("POST", "c", {}),
+    "release": ("POST", "h", {}),
+    "edit": ("PATCH", "c", {"priority": 3, "queue": "mail"}),
+}
+"""The method, the job and the body of each change of one job, whose route answers with the whole job."""
+
+
+@pytest.mark.parametrize("verb", ONE_JOB)
+@pytest.mark.usefixtures("jobs")
+def test_a_change_of_a_job_answers_with_the_job_as_it_is_then_shown(
+    server: Client, queue: LocalQueue, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    queue._store.add([in_state("pending", "c"), in_state("held", "h")])
+    method, id, body = ONE_JOB[verb]
+    answer = server(method, f"/v1/jobs/{id}" + ("" if verb == "edit" else f"/{verb}"), body)
+    assert answer.document["changed"]
+    assert still(answer.document["job"]) == printed(f"show {id}", tmp_path, capsys)["job"]
+    assert answer.headers["etag"] == server("GET", f"/v1/jobs/{id}").headers["etag"]
+
+
+@pytest.mark.usefixtures("jobs")
+def test_what_is_deleted_reset_or_revoked_is_gone_for_the_command(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server("PUT", "/v1/config/jitter", {"value": 0.5})
+    for path in ("/v1/jobs/a", "/v1/config/jitter", "/v1/tokens/board"):
+        assert (answer := server("DELETE", path)).status == 204
+        assert answer.body == b""
+    assert printed("show a", tmp_path, capsys)["error"]["code"] == "not_found"
+    assert printed("config get jitter", tmp_path, capsys)["setting"]["origin"] == "default"
+    assert printed("token list", tmp_path, capsys)["tokens"] == []

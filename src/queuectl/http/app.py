@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from queuectl import __version__
 from queuectl.domain.token import SCOPES
 from queuectl.errors import (
+    Changed,
     Forbidden,
     InternalError,
     QueuectlError,
@@ -149,6 +150,8 @@ class _Endpoint:
         caller = request.state.caller = await self._caller(request, route)
         self._check_scope(caller, route)
         query = body.query_of(request.query_params, route.query)
+        if route.changes and "changed" not in route.errors:
+            _refuse_version(request)
         document: Any = request if route.raw_body else None
         if route.body is not None and not route.raw_body:
             raw = await body.json_of(request, self._state.limits.body)
@@ -202,6 +205,12 @@ def _user(request: Request) -> Caller | None:
     if not server or server[1] is not None or passed_on:
         return None
     return Caller(f"local:{user_name()}", frozenset(SCOPES))
+
+
+def _refuse_version(request: Request) -> None:
+    """Raise Changed if a request expects a version of what has none, because it must not be carried out regardless."""
+    if request.headers.get("if-match", "*").strip() != "*":
+        raise Changed("If-Match: what this route changes has no version", "leave out the header")
 
 
 def _log_access(request: Request, response: Response, id: str, seconds: float) -> None:

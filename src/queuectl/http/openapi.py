@@ -15,7 +15,7 @@ ALWAYS = ("invalid_input", "internal", "too_large")
 CHECKED = ("wrong_host", "too_many")
 """Of all routes but the probes, which any host and any number of clients may ask for."""
 WITH_TOKEN = ("unauthenticated", "store_unavailable", "store_error", "store_unusable")
-CHANGING = ("read_only", "failed", "unknown")
+CHANGING = ("read_only", "failed", "unknown", "changed")
 ON_THE_WIRE = {414: ["too_large"], 431: ["too_large"]}
 """A URL or headers that are too long: refused before the request is matched with a route."""
 WITH_BODY = ("unsupported_media",)

@@ -9,7 +9,7 @@ from queuectl.domain.query import Filter, Jobs
 from queuectl.errors import Conflict, NotFound, OutcomeUnknown, QueuectlError
 from queuectl.http.client import reading
 from queuectl.http.client.channel import Answer, Channel
-from queuectl.http.client.decoding import job_of, understood
+from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 from queuectl.service.changing import TRIES, Change
 from queuectl.service.operation import Operation, Selection
@@ -154,13 +154,13 @@ class Changes:
             return [Change(id, self._now(id, before, answer.refused), answer.refused)]
         with understood(self._channel):
             document = answer.document
-            job = job_of(document["job"])
+            job = shapes.job_of(document["job"])
             own = Change(
                 id,
                 job,
                 before=(before or job) if document["changed"] or _is_other(before, job, answer) else None,
             )
-            revived = [job_of(each) for each in document.get("revived", ())]
+            revived = [shapes.job_of(each) for each in document.get("revived", ())]
             return [own, *(Change(each.id, each, before=each, revived=True) for each in revived)]
 
     def _now(self, id: str, before: Job | None, refused: QueuectlError) -> Job | None:

@@ -9,7 +9,7 @@ from queuectl.domain.job import Job, State
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
 from queuectl.errors import NotFound
 from queuectl.http.client.channel import Channel, part
-from queuectl.http.client.decoding import job_of, understood
+from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def parents(channel: Channel, dependencies: Sequence[str]) -> list[str]:
 def show(channel: Channel, reference: str) -> Job:
     """One job, with its attempts."""
     with understood(channel):
-        return job_of(channel.read(path_of(reference))["job"])
+        return shapes.job_of(channel.read(path_of(reference))["job"])
 
 
 def path_of(reference: str) -> str:
@@ -95,7 +95,7 @@ def page(channel: Channel, wanted: Filter, page: Page) -> Found:
 def _page(channel: Channel, query: Mapping[str, Any]) -> Found:
     document = channel.read("/v1/jobs", query)
     with understood(channel):
-        jobs = [job_of(each) for each in document["jobs"]]
+        jobs = [shapes.job_of(each) for each in document["jobs"]]
         damaged = [shapes.unreadable_of(each) for each in document.get("unreadable", ())]
         return Found(jobs, document["next"], damaged)
 

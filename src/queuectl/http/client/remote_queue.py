@@ -20,7 +20,7 @@ from queuectl.errors import InvalidInput, NotFound
 from queuectl.http.client import credentials, reading
 from queuectl.http.client.address import Address
 from queuectl.http.client.channel import Channel, Patience, part
-from queuectl.http.client.decoding import job_of, understood
+from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.request.fields import JobRequest
@@ -294,16 +294,17 @@ class RemoteQueue:
 
     def leaving(self, ids: Sequence[str], *, at_once: bool = False) -> "Sequence[WorkerStatus]":
         # The server answers such a request even if it ends together with its last worker.
-        left = [id for id in ids if not self._has_left(id, at_once)]
+        deadline = boottime() + 1.0
+        left = [id for id in ids if not self._has_left(id, at_once, wait=boottime() < deadline)]
         return [item for item in self.workers() if item.worker.id in left] if left else []
 
-    def _has_left(self, id: str, at_once: bool) -> bool:
-        """Whether a worker that was asked to exit has left. Waits for it for up to a second."""
+    def _has_left(self, id: str, at_once: bool, *, wait: bool) -> bool:
+        """Whether a worker that was asked to exit has left; `wait`: within a second."""
         answer = self._channel.call(
             "POST",
             f"/v1/workers/{part(id)}/stop",
             body={"now": at_once},
-            headers={"Prefer": "wait=1"},
+            headers={"Prefer": "wait=1"} if wait else {},
             handled=(404,),
         )
         return answer.refused is not None or all(
@@ -330,7 +331,7 @@ class RemoteQueue:
             raise answer.refused
         with understood(self._channel):
             [claims] = answer.document["claims"]
-            return shapes.silence_of(claims), [job_of(each) for each in answer.document["jobs"]]
+            return shapes.silence_of(claims), [shapes.job_of(each) for each in answer.document["jobs"]]
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.http.client import tokens

@@ -15,7 +15,7 @@ from queuectl.domain.ids import is_made, make_id
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.errors import InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.http.client.channel import Channel
-from queuectl.http.client.decoding import job_of, understood
+from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.merge import merge
@@ -203,7 +203,7 @@ def _results(document: Mapping[str, Any], indexes: Sequence[int], how: How) -> I
     for position, index in enumerate(indexes):
         if position not in refused:
             shown = next(stored)
-            yield Enqueued(job_of(shown)) if how.dry_run else shapes.enqueued_of(shown)
+            yield Enqueued(shapes.job_of(shown)) if how.dry_run else shapes.enqueued_of(shown)
             continue
         error: QueuectlError = fault_of(refused[position]["error"])
         if isinstance(error, InvalidInput) and how.on_invalid:

@@ -41,9 +41,17 @@ JOB = Record[Job](
     history=ATTEMPT.many,
 )
 
-job, job_of = JOB.encode, JOB.decode
+job = JOB.encode
 attempt, attempt_of = ATTEMPT.encode, ATTEMPT.decode
 unreadable, unreadable_of = UNREADABLE.encode, UNREADABLE.decode
+
+
+def job_of(shown: Mapping[str, Any]) -> Job:
+    """A job, from its object. What the reader was not allowed to see has its default."""
+    hidden = shown.get("redacted", ())
+    return JOB.decode(
+        {name: value for name, value in shown.items() if name not in hidden} if hidden else shown
+    )
 
 
 def enqueued(item: Enqueued, *, whole: bool = False) -> dict[str, Any]:

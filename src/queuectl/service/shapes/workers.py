@@ -7,7 +7,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot, Worker
 from queuectl.service.queries import SlotStatus, WorkerStatus
 from queuectl.service.registry import Silence
-from queuectl.service.shapes.jobs import JOB
+from queuectl.service.shapes.jobs import JOB, job_of
 from queuectl.service.shapes.record import Form, Record, document, instant
 
 SLOT = Record(SlotStatus, "slot job since number command stopped")
@@ -58,4 +58,4 @@ def silence(silent: Silence, *, complete: bool = False) -> dict[str, Any]:
 
 def silence_of(shown: Mapping[str, Any]) -> Silence:
     """The worker that does not answer, from its complete document."""
-    return Silence(WORKER.decode(shown["worker"]), JOB.many.decode(shown["claims"]))
+    return Silence(WORKER.decode(shown["worker"]), [job_of(each) for each in shown["claims"]])
