@@ -22,6 +22,11 @@ def test_a_job_is_shown_with_its_version_as_etag(server: Client, queue: LocalQue
     assert server("GET", f"/v1/jobs/{added.job.id}", If_None_Match=shown.headers["etag"]).status == 304
 
 
+def test_the_path_of_a_browser_without_a_page_names_the_page_about_the_paths(server: Client) -> None:
+    assert "GET /docs" in server("GET", "/").document["hint"]
+    assert server("GET", "/docs").status == 200
+
+
 def test_an_unknown_job_is_a_problem_with_code_and_exit_code(server: Client) -> None:
     answer = server("GET", "/v1/jobs/nothing")
     assert answer.status == 404
