@@ -70,10 +70,12 @@ NOT_QUICK = {
 }  # fmt: skip
 """Files of these folders whose tests start many processes, make ten thousand jobs, or check types."""
 
-PROCESSES = NOT_QUICK | {
-    "cli/test_completion.py", "cli/test_lines.py", "cli/test_screens.py", "cli/test_terminal.py",
+NOT_THROUGH_SERVER = NOT_QUICK | {
+    "cli/test_bad_input.py", "cli/test_completion.py", "cli/test_lines.py", "cli/test_screens.py",
+    "cli/test_terminal.py", "cli/test_texts.py",
 }  # fmt: skip
-"""Files about the command line as a process. Their repetition through a server is in `proof`."""
+"""Files whose repetition through a server is in `proof`: about the command line as a process, and about words and files
+that a command reads or refuses before it sends a request."""
 
 OF_SERVERS = ("test_postgres", "test_mongo", "test_redis", "test_archived")
 """How files are named that are about one server. Some of their tests start a server without a fixture named above."""
@@ -174,7 +176,7 @@ def circle_of(item: pytest.Item) -> str:
     place, kinds = place_of(item.path), kinds_of(item)
     if item.get_closest_marker("proof") or ELECTIONS & {*getattr(item, "fixturenames", ())}:
         return "proof"
-    if through_server(item) and (place.as_posix() in PROCESSES or not kinds <= LOCAL):
+    if through_server(item) and (place.as_posix() in NOT_THROUGH_SERVER or not kinds <= LOCAL):
         return "proof"
     if repeated_on(item) & DOUBLES and not item.get_closest_marker("doubles"):
         return "proof"

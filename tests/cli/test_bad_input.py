@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.conftest import CommandLine
-from cli.doors import SQLITE, direct
+from cli.doors import SQLITE, WORKER, direct
 from queuectl.domain.job import Job
 from queuectl.errors import OutcomeUnknown
 from queuectl.store.protocol import Added
@@ -165,12 +165,31 @@ BAD_WORDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"), BAD_WORDS, ids=[" ".join(words)[:40] for words, *_ in BAD_WORDS]
-)
+OF_HERE = [row for row in BAD_WORDS if row[0][0] == "serve" or row[0][:2] == ("worker", "start")]
+"""Those of workers and servers of this host."""
+
+ELSE = [row for row in BAD_WORDS if row not in OF_HERE]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), ELSE, ids=[" ".join(words)[:40] for words, *_ in ELSE])
 def test_a_bad_command_line_is_refused_in_one_line(
     queuectl: CommandLine, words: tuple[str, ...], code: int, said: str
 ) -> None:
+    refused(queuectl, words, code, said)
+
+
+@direct(WORKER)
+@pytest.mark.parametrize(
+    ("words", "code", "said"), OF_HERE, ids=[" ".join(words)[:40] for words, *_ in OF_HERE]
+)
+def test_a_bad_command_line_for_a_worker_or_a_server_is_refused_in_one_line(
+    queuectl: CommandLine, words: tuple[str, ...], code: int, said: str
+) -> None:
+    refused(queuectl, words, code, said)
+
+
+def refused(queuectl: CommandLine, words: tuple[str, ...], code: int, said: str) -> None:
+    """Check that a command line is refused in one line, and that nothing is enqueued."""
     assert queuectl(*words, code=code) == ""
     assert said in queuectl.err
     assert queuectl.err.count("\n") == 1

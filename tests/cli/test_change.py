@@ -148,7 +148,7 @@ class TestSelections:
         self, queuectl: CommandLine, door: str, thorough: bool
     ) -> None:
         """Through a server each job is a request: `make test` cancels two pages there."""
-        count = 20_000 if door == "sqlite" or thorough else 600
+        count = 20_000 if door == "sqlite" or thorough else 520
         queuectl("enqueue", "--queue", "many", "-", input="x\n" * count)
         assert len(queuectl.lines("cancel", "--queue", "many", "--yes")) == count
         assert queuectl.json("status")["jobs"]["cancelled"] == count
