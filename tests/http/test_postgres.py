@@ -86,7 +86,7 @@ class TestUnknownResults:
         [added] = remote.enqueue([JobRequest(command="true")])
         assert proxy.lost.is_set()
         assert added.status == "added"
-        assert near.get(ids_in(near)) == {added.job.id: added.job}
+        assert ids_in(near) == [added.stored.id]
 
     def test_a_database_that_confirms_nothing_more_gives_exit_code_75_and_the_id(
         self, queuectl: CommandLine, near: PostgresStore, proxy: Proxy
