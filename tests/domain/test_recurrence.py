@@ -100,6 +100,11 @@ def test_the_instant_after_one_in_the_second_half_of_an_overlap_is_later() -> No
     assert rule("50 2 * * *", "Europe/Berlin").next_after(second_half) == at("2026-10-26T02:50:00+01:00")
 
 
+def test_the_instant_until_the_second_half_of_an_overlap_is_the_last_of_the_first_half() -> None:
+    second_half = at("2026-10-25T02:10:00+01:00")
+    assert next(rule("50 2 * * *", "Europe/Berlin").backward(second_half)) == at("2026-10-25T02:50:00+02:00")
+
+
 @pytest.mark.parametrize(
     ("when", "after", "expected"),
     [
@@ -288,14 +293,15 @@ def walk(
 
 @given(
     st.sampled_from(MINUTES), st.sampled_from(HOURS), st.sampled_from(WEEKDAYS), st.sampled_from(ZONES),
-    st.sampled_from(NEAR_SHIFTS), st.integers(-120, 120),
+    st.sampled_from(NEAR_SHIFTS), st.integers(-120, 120), st.integers(60, 600),
 )  # fmt: skip
-@example("*/7", "1-3", "*", "Australia/Lord_Howe", "2026-10-03T14:00:00Z", 0)
-@example("10-20/5", "0-23", "*", "America/Sao_Paulo", "2018-02-18T01:00:00Z", 0)
+@example("*/7", "1-3", "*", "Australia/Lord_Howe", "2026-10-03T14:00:00Z", 0, 600)
+@example("0,30", "2", "*", "Europe/Berlin", "2027-03-28T00:00:00Z", 0, 600)
+@example("10-20/5", "0-23", "*", "America/Sao_Paulo", "2018-02-18T01:00:00Z", 0, 600)
 def test_a_rule_gives_the_instants_that_a_walk_through_all_minutes_finds(
-    minute: str, hour: str, weekday: str, timezone: str, near: str, shift: int
+    minute: str, hour: str, weekday: str, timezone: str, near: str, shift: int, count: int
 ) -> None:
-    start, count = at(near) - 3 * HOUR + shift * MINUTE, 600
+    start = at(near) - 3 * HOUR + shift * MINUTE
     expected = list(walk(minute, hour, weekday, timezone, start, count))
     tried = rule(f"{minute} {hour} * * {weekday}", timezone)
     end = start + count * MINUTE

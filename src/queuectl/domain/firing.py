@@ -165,19 +165,18 @@ def run_at(entry: Schedule, instant: datetime) -> datetime:
 
 def _in_time(draft: _Draft) -> Plan:
     """Decide the instants until now. Of several that are replaced by the next one at once, only the newest runs."""
-    entry = draft.entry
-    due = [*_until(entry, draft.now)]
+    due = [_next(draft.entry)]
+    later = draft.entry.forward(due[0])
+    following = next(later, None)
+    while following is not None and following <= draft.now and len(due) < STEP:
+        due.append(following)
+        following = next(later, None)
     for instant in due:
-        if entry.overlap == "replace" and instant != due[-1]:
+        if draft.entry.overlap == "replace" and instant != due[-1]:
             draft.skip(instant)
         else:
             draft.fire(instant)
-    return draft.plan(next(entry.forward(due[-1]), None))
-
-
-def _until(entry: Schedule, now: datetime) -> list[datetime]:
-    first = _next(entry)
-    return [*islice(chain((first,), takewhile(lambda instant: instant <= now, entry.forward(first))), STEP)]
+    return draft.plan(following)
 
 
 def _catch_up(draft: _Draft, missed_until: datetime) -> Plan:

@@ -16,6 +16,7 @@ lie before the given one; and a rule of six fields is never fixed. This module m
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import Struct
@@ -87,9 +88,7 @@ def parse(when: str, timezone: str, anchor: datetime) -> Rule:
     word, _, rest = text.partition(" ")
     if word.lower() == "@every":
         return Every(text, zone, whole(anchor), _every(text, rest))
-    if text.startswith("@"):
-        return _cron(text, NAMED.get(text.lower()) or _refuse_name(text), zone, timezone)
-    return _cron(text, text, zone, timezone)
+    return _cron(text, zone, timezone)
 
 
 def whole(moment: datetime) -> datetime:
@@ -262,8 +261,10 @@ def _every(text: str, rest: str) -> timedelta:
     return every
 
 
-def _cron(text: str, fields: str, zone: tzinfo, timezone: str) -> Cron:
-    """The rule of a cron expression. Raises InvalidInput for a bad one, and for one that never matches."""
+@lru_cache(maxsize=1024)  # a worker parses the same rules at each instant
+def _cron(text: str, zone: tzinfo, timezone: str) -> Cron:
+    """The rule of a cron expression or a name. Raises InvalidInput for a bad one, and for one that never matches."""
+    fields = NAMED.get(text.lower()) or (_refuse_name(text) if text.startswith("@") else text)
     if len(text) > LONGEST or not text.isascii():
         raise InvalidInput(f"when: {text[:80]!r} is not a rule: too long, or not ASCII", _FORM)
     parts = fields.split()
