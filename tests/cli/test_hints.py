@@ -549,6 +549,9 @@ def install_command(extra: str) -> str:
 
 
 PROSE = {
+    "itself",
+    "behind",
+    "without",
     "looks",
     "keeps",
     "gives",
@@ -586,9 +589,9 @@ def commands_of_ours() -> Iterator[tuple[str, ...]]:
             typed = re.sub(r"\{[^{}]*state[^{}]*\}", "dead", typed)
             typed = re.sub(r"\{[^{}]*(queue|word)[^{}]*\}", "default", typed)
             typed = re.split(r"[,;)]| or |: |`|\. |   ", re.sub(r"\{[^{}]*\}", "1", typed))[0]
-            words = tuple(itertools.takewhile(lambda word: word not in PROSE, shlex.split(typed)))
-            if " ".join(words[:2]) in COMMANDS or (words[:1] and {words[0]} & {*COMMANDS, *ALIASES}):
-                yield words
+            begin = typed.split()[:2]  # shlex cannot split a command of later versions whose quotes were cut
+            if " ".join(begin) in COMMANDS or (begin and {begin[0]} & {*COMMANDS, *ALIASES}):
+                yield tuple(itertools.takewhile(lambda word: word not in PROSE, shlex.split(typed)))
 
 
 def understood(queuectl: CommandLine, words: tuple[str, ...]) -> bool:

@@ -18,7 +18,9 @@ def ground(mongo_ground: MongoGround) -> MongoGround:
 
 @pytest.fixture
 def store(ground: MongoGround) -> MongoStore:
-    return ground.open()
+    store = ground.open()
+    store.migrate()
+    return store
 
 
 FIRE = [Swap("schedules", "s", {"n": 1}, 0, adding=(new_job("a"), new_job("b")))]
@@ -34,6 +36,7 @@ def ids(store: MongoStore) -> list[str]:
     return sorted(job.id for job in store.find(Filter(), Page()).jobs)
 
 
+@pytest.mark.usefixtures("store")
 def test_the_requests_are_those_of_the_table(ground: MongoGround) -> None:
     actor, seen = by_hand(ground), list[str]()
     while actor.next is not None:

@@ -68,6 +68,7 @@ class TestIntegrityCheck:
     def test_the_check_finds_no_fault_in_a_correct_queue(self, queue: Queue) -> None:
         assert queue.faults() == {}
 
+    @pytest.mark.timeout(180)
     def test_the_check_finds_each_missing_entry(self, queue: Queue) -> None:
         for name, content in queue.indexes().items():
             for member, value in content.items():

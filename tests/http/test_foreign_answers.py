@@ -42,7 +42,7 @@ class TestForeignAnswers:
         with answering(reply("502 Bad Gateway", page, Content_Type="text/html")) as proxy:
             error = fault(proxy.url)
         assert error.message == f"the proxy at {proxy.url} reaches no server (status 502): 502 Bad Gateway"
-        assert error.hint == "does queuectl serve run behind it?"
+        assert error.hint == "is there a queuectl serve behind it?"
 
     @pytest.mark.parametrize("status", ["502 Bad Gateway", "503 Service Unavailable", "504 Gateway Timeout"])
     def test_a_restart_of_the_server_behind_a_proxy_is_not_noticed(self, server: Client, status: str) -> None:

@@ -63,7 +63,7 @@ def foreign(reply: Reply, url: str) -> StoreError:
     if reply.status in (502, 503, 504):
         error = NoServer(
             f"the proxy at {url} reaches no server (status {reply.status}){said}",
-            "does queuectl serve run behind it?",
+            "is there a queuectl serve behind it?",
         )
         error.may_be_done = reply.status == 504
         return error
