@@ -28,7 +28,7 @@ def parsed(block: bytes) -> Event:
         name, _, value = line.partition(":")
         fields[name] = value.removeprefix(" ")
     if "data" not in fields:
-        return Event(":", fields.get("", ""))
+        return Event(":", fields.get("", ""), fields.get("id"))
     return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
 
 

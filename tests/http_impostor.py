@@ -2,8 +2,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Impostor:
@@ -34,7 +35,10 @@ class Impostor:
                 return
             with peer:
                 self.requests.append(_request(peer))
-                peer.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+                self._answer(peer, self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+
+    def _answer(self, peer: socket.socket, answer: bytes) -> None:
+        peer.sendall(answer)
 
 
 def _request(peer: socket.socket) -> bytes:
@@ -49,6 +53,36 @@ def _request(peer: socket.socket) -> bytes:
     while lengths and len(body) < int(lengths[0]) and (more := peer.recv(65536)):
         body += more
     return head + b"\r\n\r\n" + body
+
+
+class Flood(Impostor):
+    """Sends `piece` again and again after its answer, for as long as its client reads. `sent`: bytes of them."""
+
+    def __init__(self, answer: bytes, piece: bytes) -> None:
+        self.sent, self._piece = 0, piece
+        super().__init__([answer])
+
+    def has_stopped(self) -> bool:
+        """Whether nothing was sent for a quarter of a second, because the client does not read."""
+        before = self.sent
+        time.sleep(0.25)
+        return 0 < self.sent == before
+
+    def _answer(self, peer: socket.socket, answer: bytes) -> None:
+        peer.sendall(answer)
+        with suppress(OSError):  # the client is gone
+            while True:
+                self.sent += peer.send(self._piece[self.sent % len(self._piece) :])
+
+
+@contextmanager
+def flooding(answer: bytes, piece: bytes) -> Iterator[Flood]:
+    """A server that sends without end while the block runs."""
+    flood = Flood(answer, piece)
+    try:
+        yield flood
+    finally:
+        flood.close()
 
 
 @contextmanager

@@ -94,7 +94,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "",
     ),
     "worker": (),
+    "this_host": ("worker.host", "bootstrap", "service", "domain", "clock", "trust", "errors", ""),
     "cli": (
+        "this_host",
         "bootstrap",
         "service",
         "config",
@@ -119,19 +121,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "errors",
         "",
     ),
-    "python": ("bootstrap", "service", "config", "domain", "errors"),
+    "python": ("this_host", "bootstrap", "service", "config", "domain", "errors"),
     "__main__": ("cli",),
     "": ("python", "errors"),
 }
 """The law. `""` is the package itself: its version, and the names of the Python API, loaded at first use."""
 
 SIDEWAYS = {
-    ("cli.doctor", "worker.host.process_table"): "says what this system lets a worker do",
     ("cli.worker", "worker.host.process_table"): "knows of a worker of this host that it has died",
-    (
-        "cli.workers",
-        "worker.host.process_table",
-    ): "waits for the very process that a worker is, and no later one with its pid",
     ("cli.serve", "http.assembly"): "becomes the server, as `cli.worker` becomes the worker",
     ("cli.serve", "http.supervision"): "becomes the server of a worker",
     ("cli.server_options", "http.options"): "names the options of a server",
@@ -145,7 +142,6 @@ SIDEWAYS = {
         "http.supervision",
         "worker.server_channel",
     ): "talks with the holder of the worker that started the server",
-    ("cli.doctor", "worker.host.liveness"): "finds what killed workers of this host have left",
     ("cli.login", "http.client.credentials"): "the file in which a client of a server keeps its tokens",
     ("cli.token", "http.client.credentials"): "knows the port in the URL of a server",
     ("cli.token", "http.client.local_file"): "finds the token of a server of this user",

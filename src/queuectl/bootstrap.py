@@ -52,15 +52,18 @@ def open_queue(
     patience: float = 10.0,
     created: Callable[[str], None] = lambda url: None,
     token: str | None = None,
+    insecure_http: bool = False,
 ) -> "Queue":
     """The queue in the store that these settings name, or behind the server that they name.
 
     A server has created its store when it started. For a store see `open_local`. `token` is the token for the server;
-    None: the one that is found as `credentials.find` says.
+    None: the one that is found as `credentials.find` says. `insecure_http` as for `open_remote`.
     """
     url = store_url(sources)
     if is_server(url):
-        return open_remote(url, sources, patience=(patience, patience), token=token)
+        return open_remote(
+            url, sources, patience=(patience, patience), token=token, insecure_http=insecure_http
+        )
     if token is not None:
         raise InvalidInput("token: a store takes no token", "a token is for a server, https://…")
     return open_local(sources, missing, patience=patience, created=created)

@@ -23,6 +23,7 @@ class Actor:
         self.store = store
         self._offsets: dict[str, int] = {}
         self._numbers: dict[str, int] = {}
+        self._given_back = 0
 
     def job(self, id: str) -> Job:
         """A job as stored now."""
@@ -32,8 +33,13 @@ class Actor:
         """Claim exactly this job."""
         job, now = self.job(id), self.store.now()
         due = replace(job, run_at=min(job.run_at, now))
-        attempt_id = f"{id}-{job.attempts + 1}"
+        attempt_id = f"{id}-{job.attempts + 1}" + "'" * self._given_back
         return self._save(lifecycle.claim(due, attempt_id=attempt_id, worker=worker, lease=LEASE, now=now))
+
+    def gives_back(self, id: str) -> Job:
+        """Give the claim back before its command started; the next attempt has the same number and another id."""
+        self._given_back += 1
+        return self._save(lifecycle.give_back(self.job(id), now=self.store.now()))
 
     def prints(self, id: str, *pieces: bytes, stream: int = COMBINED, skip: int = 0) -> None:
         """Let it print these pieces, a chunk each; `skip` bytes before them are not kept."""

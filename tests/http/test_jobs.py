@@ -389,7 +389,16 @@ class TestChanges:
         job = server("PATCH", "/v1/jobs/1", change).document["job"]
         assert (job["priority"], job["queue"], job["run_at"][:10]) == (7, "mail", "2030-01-01")
 
-    @pytest.mark.parametrize("body", [{}, {"priority": 1001}, {"run_at": "soon"}, {"queue": "a b"}, {"x": 1}])
+    @pytest.mark.parametrize("priority", [1001, -1001, "7", 1.5, True])
+    def test_an_edit_with_a_bad_priority_is_refused(
+        self, server: Client, queue: LocalQueue, priority: object
+    ) -> None:
+        added(queue)
+        answer = server("PATCH", "/v1/jobs/1", {"priority": priority})
+        assert (answer.status, answer.document["code"]) == (400, "invalid_input")
+        assert answer.document["errors"][0]["pointer"] == "/priority"
+
+    @pytest.mark.parametrize("body", [{}, {"run_at": "soon"}, {"queue": "a b"}, {"x": 1}])
     def test_an_edit_that_is_none_is_refused(self, server: Client, queue: LocalQueue, body: object) -> None:
         added(queue)
         assert server("PATCH", "/v1/jobs/1", body).status == 400

@@ -1,7 +1,9 @@
 """What the client of a server makes of each fault on the way: the right error, and nothing is done twice."""
 
+import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ from cli.acting import Actor
 from facts import eventually
 from http_client import Client
 from http_cutter import MOMENTS, Cutter, Moment, cutting
-from http_impostor import answering, reply
+from http_impostor import answering, flooding, reply
 from http_remote import HTML, SHORT, fault, opened
 from queuectl import __version__
 from queuectl.domain.job import Job
@@ -29,13 +31,15 @@ from queuectl.errors import (
 from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Patience
 from queuectl.http.client.remote_queue import RemoteQueue
+from queuectl.http.server_state import ServerState
 from queuectl.service.changing import Change
 from queuectl.service.enqueueing import JobSummary
-from queuectl.service.following import End, Part
+from queuectl.service.following import Begin, End, Part, Position, start_of
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.operation import Operation
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.settings import Sources
+from queuectl.service.shapes import output as shapes
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
@@ -333,7 +337,23 @@ class TestChanges:
         assert len(server.requests) > 1
 
 
+def printed(parts: Iterable[Part]) -> bytes:
+    return b"".join(part.data for part in parts if isinstance(part, Chunk))
+
+
+def fail_twice_and_end(actor: Actor) -> None:
+    for text in (b"first", b"second"):
+        actor.runs("a", text, exit_code=1)
+    actor.runs("a", b"third")
+
+
 class TestFollow:
+    @pytest.fixture
+    def actor(self, queue: LocalQueue) -> Actor:
+        """Acts on job a."""
+        queue.enqueue([JobRequest(id="a", command="x", max_retries=3)])
+        return Actor(queue._store)
+
     def test_output_goes_on_at_the_same_byte_after_broken_connections(
         self, server: Client, queue: LocalQueue, tmp_path: Path
     ) -> None:
@@ -353,6 +373,82 @@ class TestFollow:
             thread.join()
         proxy.close()
         actor.store.close()
-        data = b"".join(part.data for part in found if isinstance(part, Chunk))
-        assert data == b"".join(b"line %d\n" % n for n in range(5))
+        assert printed(found) == b"".join(b"line %d\n" % n for n in range(5))
         assert isinstance(found[-1], End)
+
+    @pytest.mark.parametrize("is_taken", [False, True], ids=["no attempt", "an attempt that is given back"])
+    def test_no_attempt_is_missed_when_the_connection_breaks_before_its_output(
+        self, server: Client, actor: Actor, *, is_taken: bool
+    ) -> None:
+        if is_taken:
+            actor.take("a")
+        proxy = Proxy("127.0.0.1", server.port)
+        found: list[Part] = []
+        looks: list[Job] = []
+        with opened(f"http://127.0.0.1:{proxy.port}", patience=Patience(5, 5)) as remote:
+            parts = remote.follow("a", look=looks.append)
+            thread = threading.Thread(target=lambda: found.extend(parts))
+            thread.start()
+            eventually(lambda: len(looks) >= 2)  # the first one is before the stream is open
+            proxy.refuse()
+            if is_taken:
+                actor.gives_back("a")
+            fail_twice_and_end(actor)
+            proxy.pass_through()
+            thread.join()
+        proxy.close()
+        assert printed(found) == b"firstsecondthird"
+
+    @pytest.mark.parametrize("is_taken", [False, True], ids=["no attempt", "an attempt that is given back"])
+    def test_no_attempt_is_missed_by_a_reader_that_continues_at_its_position(
+        self, server: Client, actor: Actor, *, is_taken: bool
+    ) -> None:
+        with opened(f"http://127.0.0.1:{server.port}") as remote:
+            position = start_of(remote.show("a"))
+            if is_taken:
+                actor.take("a")
+                position = position.after(next(iter(remote.follow("a", after=position))))
+                assert position.attempt_id == "a-1"
+                actor.gives_back("a")
+            fail_twice_and_end(actor)
+            assert printed(remote.follow("a", after=position)) == b"firstsecondthird"
+
+    def test_an_attempt_that_is_named_again_is_returned_once(self, server: Client, actor: Actor) -> None:
+        actor.take("a")
+        with opened(f"http://127.0.0.1:{server.port}") as remote:
+            position = Position("", 0).after(next(iter(remote.follow("a"))))
+            actor.ends("a")
+            assert [type(part) for part in remote.follow("a", after=position)] == [End]
+
+    def test_a_reader_that_stops_ends_its_thread_and_its_stream(
+        self, server: Client, state: ServerState, actor: Actor
+    ) -> None:
+        actor.take("a")
+        with opened(f"http://127.0.0.1:{server.port}") as remote:
+            next(iter(remote.follow("a")))
+            eventually(lambda: not readers())
+        eventually(lambda: len(state.streams) == 0)
+
+    def test_a_slow_reader_delays_the_server_and_needs_little_memory(self) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        begin = shapes.begin(Begin(1, "a-1"))
+        chunk = shapes.chunk(Chunk("a", "a-1", 1, 0, datetime.now(UTC), 0, b"x" * 32_000))
+        first, piece = (
+            b"id: a-1:0\nevent: %b\ndata: %b\n\n" % (name, json.dumps(data).encode())
+            for name, data in ((b"attempt", begin), (b"output", chunk))
+        )
+        with flooding(head + first, piece) as flood, opened(flood.url) as remote:
+            parts = remote.follow("a")
+            assert isinstance(next(parts), Begin)
+            eventually(flood.has_stopped)
+            assert flood.sent < 16 * 1024 * 1024  # most of it is in the buffers of the two sockets
+            before = flood.sent
+            for _ in range(600):
+                assert isinstance(next(parts), Chunk)
+            assert flood.sent > before
+            del parts
+            eventually(lambda: not readers())
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "queuectl-follow"]

@@ -208,6 +208,47 @@ class TestReconnect:
         actor.ends("a")
         assert output(first.until("end")) == output(second.until("end")) == b"two"
 
+    @pytest.mark.parametrize("last", ["of the first block", "of the attempt"])
+    def test_before_an_attempt_has_started_misses_none(self, connect: Open, actor: Actor, last: str) -> None:
+        """The first id names the attempt by its number: if it is given back, the next one has another id."""
+        if last == "of the attempt":
+            actor.take("a")
+        stream = connect()
+        seen = stream.until(":" if last == "of the first block" else "attempt")[-1]
+        stream.close()
+        if last == "of the attempt":
+            actor.gives_back("a")
+        for text in (b"first", b"second", b"third"):
+            actor.take("a")
+            actor.prints("a", text)
+            actor.ends("a", exit_code=1 if text != b"third" else 0)
+        events = told(connect(seen.id).until("end"))
+        assert output(events) == b"firstsecondthird"
+        assert [event.data["attempt"] for event in events if event.name == "attempt"] == [1, 2, 3]
+
+    def test_with_the_number_of_an_attempt(self, connect: Open, actor: Actor) -> None:
+        history(actor)
+        attempt, *events = told(connect("2:11").until("end"))
+        assert (attempt.data["attempt_id"], attempt.id) == ("a-2", "a-2:11")
+        assert output(events) == b"taillast\n"
+
+    def test_reads_little_of_the_output_before(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        actor.take("a")
+        actor.prints("a", *([b"x" * 1000] * 1000))
+        actor.ends("a")
+        read, read_output = list[object](), actor.store.read_output
+
+        def reading(*given: object) -> object:
+            chunks = read_output(*given)  # type: ignore[arg-type]
+            read.extend(chunks)
+            return chunks
+
+        monkeypatch.setattr(actor.store, "read_output", reading)
+        assert output(connect("a-1:999000").until("end")) == b"x" * 1000
+        assert len(read) < 15
+
 
 @pytest.mark.usefixtures("job")
 class TestManyReaders:
@@ -322,6 +363,19 @@ class TestEnd:
         assert output(other.until("output")) == b"x"
 
 
+def outage(actor: Actor, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """While it is set, the threads of the server cannot read jobs."""
+    away, get = threading.Event(), actor.store.get
+
+    def answer(ids: Sequence[str]) -> object:
+        if away.is_set() and threading.current_thread().name.startswith("queuectl"):
+            raise StoreUnavailable("the store is away")
+        return get(ids)
+
+    monkeypatch.setattr(actor.store, "get", answer)
+    return away
+
+
 @pytest.mark.usefixtures("job")
 class TestOutage:
     def test_a_stream_stays_open_while_the_store_is_away(
@@ -333,15 +387,7 @@ class TestOutage:
         actor.take("a")
         stream = connect()
         stream.until("attempt")
-        away = threading.Event()
-        get = actor.store.get
-
-        def answer(ids: Sequence[str]) -> object:
-            if away.is_set() and threading.current_thread().name.startswith("queuectl"):
-                raise StoreUnavailable("the store is away")
-            return get(ids)
-
-        monkeypatch.setattr(actor.store, "get", answer)
+        away = outage(actor, monkeypatch)
         away.set()
         events = iter(stream)
         for _ in range(2):
@@ -351,6 +397,28 @@ class TestOutage:
         away.clear()
         actor.prints("a", b"back")
         assert output(stream.until("output")) == b"back"
+
+    def test_attempts_of_an_outage_are_not_missed(
+        self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(output_reader, "BEAT", 0.05)
+        monkeypatch.setattr(live_output, "RETRY", 0.05)
+        away = outage(actor, monkeypatch)
+        stream = connect()
+        events = iter(stream)
+        next(events)
+        eventually(followers)
+        away.set()
+        while next(events) != Event(":", "store away"):
+            pass
+        for text in (b"first", b"second"):
+            actor.take("a")
+            actor.prints("a", text)
+            actor.ends("a", exit_code=1)
+        actor.take("a")
+        actor.ends("a")
+        away.clear()
+        assert output(stream.until("end")) == b"firstsecond"
 
     def test_a_quiet_stream_says_that_it_is_still_there(
         self, connect: Open, actor: Actor, monkeypatch: pytest.MonkeyPatch

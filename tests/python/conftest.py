@@ -6,17 +6,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.acting import Actor
+from contract.grounds import SteppedClock
 from e2e.databases import Database, MongoDatabase, PostgresDatabase, RedisDatabase, SqliteDatabase
 from http_server import FixedTokens, serving
 from queuectl import Queue
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
+from queuectl.store.sqlite import SqliteStore
 
 
 def settle(folder: Path, patch: pytest.MonkeyPatch) -> None:
@@ -82,6 +86,13 @@ def served(database: Database) -> Iterator[str]:
 def queue(home: Path) -> Iterator[Queue]:
     with Queue() as queue:
         yield queue
+
+
+def lose_worker(home: Path) -> None:
+    """Put a worker `gone` of another host into the SQLite store of this home; its last heartbeat was a minute ago."""
+    ago = SteppedClock(datetime.now(UTC) - timedelta(minutes=1))
+    with closing(SqliteStore(home / "data" / "queuectl" / "queue.db", clock=ago)) as earlier:
+        Actor(earlier).enters("gone")
 
 
 def drain() -> None:

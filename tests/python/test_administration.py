@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from facts import eventually
-from python.conftest import started
-from queuectl import Conflict, InvalidInput, NotFound, Queue, Worker
+from python.conftest import lose_worker, started
+from queuectl import Conflict, InvalidInput, NotFound, Queue, WaitTimeout, Worker
 
 
 def printed(*words: str) -> Any:
@@ -101,6 +102,62 @@ class TestWorkers:
             assert process.wait(timeout=30) == 0
 
 
+class TestWaitForWorkers:
+    def test_a_worker_with_a_long_job_does_not_stop_in_time(self, queue: Queue) -> None:
+        with started("--name", "busy"):
+            job = queue.enqueue("sleep 60")
+            eventually(lambda: queue.show(job).state == "processing")
+            with pytest.raises(WaitTimeout, match="worker busy still runs"):
+                queue.stop("busy", wait=0.1)
+            assert [each.name for each in queue.stop("busy", now=True, wait="30s")] == ["busy"]
+            assert not queue.workers()
+
+    def test_reload(self, queue: Queue) -> None:
+        with started("--name", "runner"):
+            eventually(queue.workers)
+            [before] = queue.reload(wait=30)
+            [now] = queue.workers()
+            assert (now.id, now.agent_pid == before.agent_pid) == (before.id, False)
+
+    def test_none_are_waited_for_without_workers(self, queue: Queue) -> None:
+        queue.enqueue("true")
+        assert queue.stop(wait=10) == queue.reload(wait=10) == queue.forget() == []
+
+    def test_a_wait_that_is_no_duration_asks_no_worker(self, queue: Queue) -> None:
+        with pytest.raises(InvalidInput, match="wait"):
+            queue.stop(wait="soon")
+
+
+class TestForget:
+    def test_lost_workers_are_removed(self, queue: Queue, home: Path) -> None:
+        queue.enqueue("true")
+        for named in (None, "gone", ["gone"]):
+            lose_worker(home)
+            [lost] = queue.workers()
+            assert lost.state == "lost"
+            assert queue.forget(named) == [lost]
+            assert queue.workers() == []
+        with pytest.raises(NotFound):
+            queue.forget("gone")
+
+    def test_a_live_worker_is_not_forgotten(self, queue: Queue) -> None:
+        with started("--name", "alive"):
+            eventually(queue.workers)
+            assert queue.forget() == []
+            with pytest.raises(Conflict, match="lives"):
+                queue.forget("alive")
+
+
+class TestDoctor:
+    def test_it_has_the_checks_of_the_command(self, queue: Queue) -> None:
+        queue.enqueue("true")
+        with started():
+            eventually(queue.workers)
+            ours = [check.name for check in queue.doctor().checks]
+            assert ours == [check["name"] for check in printed("doctor")["checks"]]
+            assert {"queuectl", "supervision", "settings", "worker files"} <= {*ours}
+
+
 class TestEdit:
     def test_the_start_is_a_time_or_a_text_or_a_delay(self, queue: Queue) -> None:
         job = queue.enqueue("true", delay="1h")
@@ -116,6 +173,9 @@ class TestEdit:
             ({"delay": 1, "run_at": "now"}, "same thing twice"),
             ({"run_at": datetime(2030, 1, 1)}, "no time zone"),
             ({"priority": 5000}, "priority"),
+            ({"priority": "7"}, "priority"),
+            ({"priority": 1.5}, "priority"),
+            ({"priority": True}, "priority"),
             ({"queue": "a,b"}, "queue"),
         ],
     )

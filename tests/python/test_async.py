@@ -147,6 +147,48 @@ class TestCalls:
         assert found is not None
         assert [(part.attempt, part.data) for part in found[0]] == [(2, b"more")]
 
+    def test_follow_reads_attempts_after_one_that_was_given_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = MemoryStore()
+        actor, local = Actor(store), LocalQueue(store, Sources({}, None, print))
+        local.enqueue([JobRequest(id="a", command="x", max_retries=3)])
+        queue = Queue()
+        monkeypatch.setattr(queue, "_open", lambda: local)
+        turns = async_queue._Turns(queue, "a", None, None)
+        actor.take("a")
+        assert turns.look(0) is None
+        actor.gives_back("a")
+        for text in (b"first", b"second"):
+            actor.runs("a", text, exit_code=1)
+        found = turns.look(0)
+        assert found is not None
+        assert [(part.attempt, part.data) for part in found[0]] == [(1, b"first"), (2, b"second")]
+
+    def test_each_turn_of_follow_reads_only_what_is_new(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One chunk more is read in each turn: its size decides how many are read at once."""
+        store = MemoryStore()
+        actor, local = Actor(store), LocalQueue(store, Sources({}, None, print))
+        local.enqueue([JobRequest(id="a", command="x")])
+        actor.runs("a", *(b"%d\n" % n for n in range(1000)))
+        queue, read, read_output = Queue(), list[int](), store.read_output
+
+        def reading(attempt_id: str, after: int, limit: int) -> object:
+            chunks = read_output(attempt_id, after, limit)
+            read.extend(chunk.n for chunk in chunks)
+            return chunks
+
+        monkeypatch.setattr(queue, "_open", lambda: local)
+        monkeypatch.setattr(store, "read_output", reading)
+        turns, found, ended = async_queue._Turns(queue, "a", None, None), b"", False
+        while not ended:
+            taken = turns.look(0)
+            assert taken is not None
+            found += b"".join(part.data for part in taken[0])
+            ended = taken[1]
+        assert found == b"".join(b"%d\n" % n for n in range(1000))
+        assert len(read) < 1010
+
     def test_a_wait_has_a_timeout(self) -> None:
         async def program() -> None:
             async with AsyncQueue() as queue:

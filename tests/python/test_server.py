@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e.databases import SqliteDatabase
-from python.conftest import served
+from python.conftest import lose_worker, served
 from queuectl import AsyncQueue, Forbidden, InvalidInput, Queue, Unauthenticated
 from servers.endpoint import free_port
 
@@ -31,6 +31,13 @@ def test_an_async_queue_has_the_same_jobs(url: str) -> None:
             assert await queue.list() == [job]
 
     asyncio.run(main())
+
+
+def test_a_lost_worker_is_forgotten(url: str, home: Path) -> None:
+    lose_worker(home)
+    with Queue(url, token="admin") as queue:
+        assert [each.name for each in queue.forget()] == ["gone"]
+        assert queue.workers() == []
 
 
 def test_the_token_given_is_used_before_that_of_the_environment(
@@ -62,6 +69,16 @@ def test_a_token_does_not_go_to_another_host_in_clear() -> None:
         pytest.raises(InvalidInput, match="in clear"),
     ):
         queue.list()
+
+
+@pytest.mark.parametrize("kind", [Queue, AsyncQueue])
+def test_a_token_goes_in_clear_with_insecure_http(
+    kind: type[Queue | AsyncQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request is made: the address is only for documentation."""
+    queue = kind("http://192.0.2.1:7733", token="admin", insecure_http=True)
+    opened = queue._open() if isinstance(queue, Queue) else queue._queue._open()
+    opened.close()
 
 
 @pytest.mark.usefixtures("home")

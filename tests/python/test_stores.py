@@ -165,11 +165,9 @@ def test_workers_and_reload(queue: Queue) -> None:
     [before] = [each for each in queue.workers() if each.name == "runner"]
     assert (before.state, before.queues, len(before.slots)) == ("running", ("run",), 2)
     assert [each.name for each in queue.reload(before)] == ["runner"]
-    eventually(
-        lambda: [
-            each for each in queue.workers() if each.id == before.id and each.agent_pid != before.agent_pid
-        ]
-    )
+    [asked] = queue.reload(before.name, wait=30)
+    [after] = [each for each in queue.workers() if each.id == before.id]
+    assert after.agent_pid != asked.agent_pid
     with pytest.raises(NotFound):
         queue.reload("nobody")
 
@@ -179,6 +177,8 @@ def test_stop(queue: Queue) -> None:
         eventually(lambda: [each for each in queue.workers() if each.name == "leaver"])
         with pytest.raises(NotFound):
             queue.stop(["leaver", "nobody"])
-        assert [each.name for each in queue.stop("leaver", now=True)] == ["leaver"]
+        with pytest.raises(Conflict, match="lives"):
+            queue.forget("leaver")
+        assert [each.name for each in queue.stop("leaver", now=True, wait=30)] == ["leaver"]
+        assert "leaver" not in [each.name for each in queue.workers()]
         assert process.wait(timeout=30) == 0
-    assert "leaver" not in [each.name for each in queue.workers()]

@@ -7,7 +7,7 @@ import pytest
 from cli.acting import Actor
 from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, between
-from queuectl.service.following import Begin, End, Part, Position
+from queuectl.service.following import Begin, End, Part, Position, chunk_before, start_of
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.shapes import output as shapes
@@ -53,7 +53,7 @@ def test_a_reader_continues_at_every_byte(queue: LocalQueue, actor: Actor, id: s
     actor.take(id)
     actor.prints(id, b"one", b"\xe6\x97\xa5", b"four")
     for offset in range(11):
-        parts = so_far(queue, ("a-1", offset))
+        parts = so_far(queue, Position("a-1", offset))
         assert data(parts) == b"one\xe6\x97\xa5four"[offset:]
         assert [part.offset for part in parts if isinstance(part, Chunk)][:1] == (
             [offset] if offset < 10 else []
@@ -65,7 +65,7 @@ def test_a_reader_continues_with_the_retries_that_it_missed(queue: LocalQueue, a
         actor.take(id)
         actor.prints(id, text)
         actor.ends(id, exit_code=1)
-    parts = so_far(queue, ("a-1", 2))
+    parts = so_far(queue, Position("a-1", 2))
     assert data(parts) == b"rstsecondthird"
     assert [part.attempt for part in parts if isinstance(part, Begin)] == [2, 3]
 
@@ -112,7 +112,7 @@ def test_the_output_of_another_job_is_not_returned(queue: LocalQueue, actor: Act
     actor.prints("b", b"of b")
     actor.take(id)
     actor.prints(id, b"of a")
-    assert data(so_far(queue, ("b-1", 0))) == b"of a"
+    assert data(so_far(queue, Position("b-1", 0))) == b"of a"
 
 
 def test_many_small_chunks_are_read_in_few_calls(queue: LocalQueue, actor: Actor, id: str) -> None:
@@ -123,6 +123,103 @@ def test_many_small_chunks_are_read_in_few_calls(queue: LocalQueue, actor: Actor
     actor.store.read_output = lambda *given: calls.append(given) or read(*given)  # type: ignore[func-returns-value, method-assign, assignment]
     assert data(so_far(queue)) == b"".join(b"%d\n" % n for n in range(600))
     assert len(calls) == 5
+
+
+def fails_twice(actor: Actor, id: str) -> None:
+    for text in (b"first", b"second"):
+        actor.take(id)
+        actor.prints(id, text)
+        actor.ends(id, exit_code=1)
+
+
+class TestRestart:
+    """A reader that starts again from its position reads what a reader without a break would have read."""
+
+    def test_before_the_first_attempt(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+        start = start_of(queue.show(id))
+        fails_twice(actor, id)
+        assert data(so_far(queue, start)) == b"firstsecond"
+
+    def test_after_the_shown_attempt_was_given_back(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+        actor.take(id)
+        [begin] = so_far(queue)
+        actor.gives_back(id)
+        fails_twice(actor, id)
+        parts = so_far(queue, Position("", 0).after(begin))
+        assert data(parts) == b"firstsecond"
+        assert [part.attempt for part in parts if isinstance(part, Begin)] == [1, 2]
+
+    def test_after_the_newest_attempt_was_given_back(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+        actor.runs(id, b"zero", exit_code=1)
+        actor.take(id)
+        start = start_of(queue.show(id))
+        assert start.attempt == 2
+        actor.gives_back(id)
+        fails_twice(actor, id)
+        assert data(so_far(queue, start)) == b"firstsecond"
+
+    def test_one_attempt_that_was_given_back(self, queue: LocalQueue, actor: Actor, id: str) -> None:
+        actor.take(id)
+        [begin] = so_far(queue, attempt=1)
+        position = Position("", 0).after(begin)
+        actor.gives_back(id)
+        assert so_far(queue, position, attempt=1) == []
+        fails_twice(actor, id)
+        assert data(so_far(queue, position, attempt=1)) == b"first"
+
+    def test_with_an_attempt_that_the_history_has_dropped(
+        self, queue: LocalQueue, actor: Actor, id: str
+    ) -> None:
+        actor.runs(id, b"old", exit_code=1)
+        for n in range(25):
+            for _ in queue.retry([id]):
+                pass
+            actor.runs(id, b"%d " % n, exit_code=1)
+        known = b"".join(b"%d " % n for n in range(5, 25))
+        assert data(so_far(queue, Position("unknown", 3))) == known
+        assert data(so_far(queue, Position("a-1", 3, attempt=1))) == known
+
+
+class TestCost:
+    """A reader that continues reads what is new, not the output before it."""
+
+    @pytest.fixture
+    def read(self, actor: Actor, id: str, monkeypatch: pytest.MonkeyPatch) -> list[Chunk]:
+        """The chunks that are read from the store; the running attempt has 600 of them."""
+        actor.take(id)
+        actor.prints(id, *(b"%06d\n" % n for n in range(600)))
+        found, read_output = list[Chunk](), actor.store.read_output
+
+        def reading(attempt_id: str, after: int, limit: int) -> list[Chunk]:
+            chunks = read_output(attempt_id, after, limit)
+            found.extend(chunks)
+            return chunks
+
+        monkeypatch.setattr(actor.store, "read_output", reading)
+        return found
+
+    def test_with_a_chunk_in_its_position(self, queue: LocalQueue, actor: Actor, read: list[Chunk]) -> None:
+        position = Position("", 0)
+        for part in so_far(queue):
+            position = position.after(part)
+        assert (position.offset, position.chunk) == (4200, 600)
+        del read[:]
+        assert so_far(queue, position) == []
+        actor.prints("a", b"new")
+        assert data(so_far(queue, position)) == b"new"
+        assert len(read) == 1
+
+    def test_with_an_offset_alone(self, queue: LocalQueue, read: list[Chunk]) -> None:
+        assert data(so_far(queue, Position("a-1", 4193))) == b"000599\n"
+        assert len(read) < 15
+
+    @pytest.mark.usefixtures("read")
+    @pytest.mark.parametrize("offset", [0, 1, 6, 7, 8, 350, 351, 352, 4199, 4200, 4201, 10**17])
+    def test_the_chunk_before_an_offset_is_found(self, actor: Actor, id: str, offset: int) -> None:
+        actor.forgets(id, 51, 550)  # the chunks from 52 on, that is the bytes from 357 to 3843, are not kept
+        found = chunk_before(actor.store, "a-1", offset)
+        stored = actor.store.read_output("a-1", 0, 1000)
+        assert found == max((chunk.n for chunk in stored if chunk.n * 7 <= offset), default=0)
 
 
 class TestShapes:

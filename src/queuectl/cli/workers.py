@@ -1,22 +1,20 @@
 """The `worker` commands for existing workers: stop, list, reload and forget."""
 
-import threading
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from queuectl.cli.references import own_job
-from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.quantity import format_duration, of_option, parse_duration
-from queuectl.domain.worker import Worker
-from queuectl.errors import Conflict, InvalidInput, StoreUnavailable
+from queuectl.errors import InvalidInput
 from queuectl.service import registry, shapes
 from queuectl.service.attention import SKEW_TOLERATED, worker_in_words
 from queuectl.service.queries import WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.terminal import safe
+from queuectl.this_host import processes
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
@@ -24,21 +22,6 @@ if TYPE_CHECKING:
     from queuectl.domain.job import Job
 
 JOBS_NAMED = 5
-
-
-class Parting(NamedTuple):
-    """The result of a stop: the workers that have exited, that still run, and that do not answer."""
-
-    stopped: list[Worker]
-    leaving: list[Worker]
-    silent: list[Silence]
-
-    @property
-    def remaining(self) -> list[str]:
-        """The ids of the workers that have not exited."""
-        return sorted(
-            [worker.id for worker in self.leaving] + [silent.item.worker.id for silent in self.silent]
-        )
 
 
 def stop_options(parser: "Parser") -> None:
@@ -60,7 +43,9 @@ def stop(session: "Session") -> int:
     session.did(f"asked {len(items)} worker{'' if len(items) == 1 else 's'} to exit")
     if own is not None:
         return _only_asked(session, items, own)
-    parting = _await_end(session, items, timeout)
+    parting = processes.await_end(
+        session.queue, items, timeout, at_once=args.now, is_remote=session.is_remote
+    )
     _tell_of_parting(session, parting)
     if not items:
         session.say("no worker is running")
@@ -68,7 +53,7 @@ def stop(session: "Session") -> int:
     return 1 if parting.remaining else 0
 
 
-def _tell_of_parting(session: "Session", parting: Parting) -> None:
+def _tell_of_parting(session: "Session", parting: processes.Parting) -> None:
     if not session.json:
         session.out.writelines(f"worker {safe(worker.name)} stopped\n" for worker in parting.stopped)
         return
@@ -92,7 +77,7 @@ def _only_asked(session: "Session", items: Sequence[WorkerStatus], own: "Job") -
     return 0
 
 
-def _tell_of_others(session: "Session", parting: Parting) -> None:
+def _tell_of_others(session: "Session", parting: processes.Parting) -> None:
     for silent in parting.silent:
         session.err.write(f"queuectl: {safe(_silence(session, silent))}\n")
     if parting.leaving:
@@ -107,7 +92,7 @@ def _silence(session: "Session", silent: Silence) -> str:
     item, now = silent.item, session.queue.now()
     heard = item.worker.heartbeat
     age = f"sent its last heartbeat {format_age(now - heard)} ago" if heard else "never sent a heartbeat"
-    dead = _is_dead_here(item.worker)
+    dead = processes.has_died(item.worker)
     ended = ", and its process has ended" if dead else ""
     known = session.queue.workers()
     hint = f"if its host no longer exists: queuectl worker forget {registry.address(item, known)}"
@@ -128,7 +113,7 @@ def _claims_in_words(silent: Silence, session: "Session") -> str:
         f"in {format_duration(left)}" if left.total_seconds() > 0 else "now, because its leases have expired"
     )
     noun, verb = ("job", "is") if len(jobs) == 1 else ("jobs", "are")
-    runs = "began there" if _is_dead_here(silent.item.worker) else "may still run there"
+    runs = "began there" if processes.has_died(silent.item.worker) else "may still run there"
     return f"{noun} {names}{more} {runs}, and {verb} taken back by a live worker {when}"
 
 
@@ -180,7 +165,9 @@ def reload_options(parser: "Parser") -> None:
 
 def reload(session: "Session") -> int:
     """Ask workers to start an agent of the installed version."""
-    workers = [item.worker for item in _chosen(session) if item.state != "lost" or _is_here(item.worker)]
+    workers = [
+        item.worker for item in _chosen(session) if item.state != "lost" or processes.is_here(item.worker)
+    ]
     session.queue.reload([worker.id for worker in workers])
     session.did(f"asked {len(workers)} worker{'' if len(workers) == 1 else 's'} to reload")
     if session.json:
@@ -201,7 +188,10 @@ def forget_options(parser: "Parser") -> None:
 
 def forget(session: "Session") -> int:
     """Remove lost workers whose host no longer exists, and take back their jobs with expired leases."""
-    items = _to_forget(session)
+    args = session.args
+    if bool(args.worker) == args.all:
+        raise InvalidInput("no worker is given", "give names, or --all")
+    items = processes.to_forget(session.queue.workers(), None if args.all else args.worker)
     forgotten = [session.queue.forget(item) for item in items]
     session.did(f"{len(items)} worker{' is' if len(items) == 1 else 's are'} forgotten")
     if session.json:
@@ -212,23 +202,6 @@ def forget(session: "Session") -> int:
     if not items:
         session.say("no worker is lost")
     return 0
-
-
-def _to_forget(session: "Session") -> Sequence[WorkerStatus]:
-    """The given workers, or all lost workers. Raises Conflict if a worker is a process of this host."""
-    args, found = session.args, session.queue.workers()
-    if bool(args.worker) == args.all:
-        raise InvalidInput("no worker is given", "give names, or --all")
-    if args.all:
-        return [item for item in found if item.state == "lost" and not _is_here(item.worker)]
-    items = registry.chosen(found, args.worker, lost=True)
-    for item in items:
-        if item.state == "lost" and _is_here(item.worker):
-            raise Conflict(
-                f"{worker_in_words(item)} is a process of this host: it was stopped or hangs",
-                f"end it first: kill {item.worker.holder_pid}",
-            )
-    return items
 
 
 def _taken_back(session: "Session", silent: Silence, jobs: "Sequence[Job]") -> str:
@@ -247,60 +220,3 @@ def _which(parser: "Parser") -> None:
 def _chosen(session: "Session") -> Sequence[WorkerStatus]:
     found = session.queue.workers()
     return registry.chosen(found, session.args.worker) if session.args.worker else found
-
-
-def _await_end(session: "Session", items: Sequence[WorkerStatus], timeout: float | None) -> Parting:
-    """Wait until each worker has left the registry (on this host also the process table), or does not answer."""
-    deadline = None if timeout is None else boottime() + timeout
-    waiting = {item.worker.id: item for item in items}
-    stopped: list[Worker] = []
-    silent: list[Silence] = []
-    gone: set[str] = set()  # have left the registry, while their process may still run
-    idle = threading.Event()  # is never set
-    while True:
-        asked = [item for id, item in waiting.items() if id not in gone]
-        listed = {item.worker.id: item for item in _leaving(session, asked)}
-        gone.update(item.worker.id for item in asked if item.worker.id not in listed)
-        for id, item in list(waiting.items()):
-            now = listed.get(id)
-            if id in gone and not _is_here(item.worker):
-                stopped.append(waiting.pop(id).worker)
-            elif now is not None and now.state == "lost" and not _is_here(item.worker, running=True):
-                silent.append(session.queue.silence(now))
-                waiting.pop(id)
-        left = 0.2 if deadline is None else min(0.2, deadline - boottime())
-        if not waiting or left <= 0:
-            return Parting(stopped, [item.worker for item in waiting.values()], silent)
-        idle.wait(left)
-
-
-def _leaving(session: "Session", items: Sequence[WorkerStatus]) -> Sequence[WorkerStatus]:
-    """Those of these workers that are still in the registry.
-
-    A worker with an HTTP server ends this server too. So a client of this server asks only while a worker is in the
-    registry, and if the server has ended nevertheless, the process table of this host answers.
-    """
-    if not items:
-        return []
-    try:
-        return session.queue.leaving([item.worker.id for item in items], at_once=session.args.now)
-    except StoreUnavailable:
-        if session.is_remote and all(_is_dead_here(item.worker) for item in items):
-            return []
-        raise
-
-
-def _is_here(worker: Worker, *, running: bool = False) -> bool:
-    """Whether the worker's holder is a process of this host. `running`: and is not stopped by a signal."""
-    from queuectl.worker.host import process_table
-
-    return process_table.sees(worker.host, worker.directory) and process_table.is_holder(
-        worker.holder_pid, worker.boot_id, running=running
-    )
-
-
-def _is_dead_here(worker: Worker) -> bool:
-    """Whether the worker's holder was a process of this host and has ended."""
-    from queuectl.worker.host import process_table
-
-    return process_table.has_died(worker.host, worker.holder_pid, worker.boot_id, worker.directory)

@@ -38,7 +38,7 @@ class LiveOutput:
     is_over  the thread has ended
     """
 
-    def __init__(self, queue: Queue, id: str, attempt: int | None, at: Position | None) -> None:
+    def __init__(self, queue: Queue, id: str, attempt: int | None, at: Position) -> None:
         self.key = (id, attempt)
         self.wakes = set[asyncio.Event]()
         self.is_over = False
@@ -60,17 +60,15 @@ class LiveOutput:
         """Let the thread end with its present read."""
         self._stopped.set()
 
-    def cursor(self, at: Position | None) -> int | None:
+    def cursor(self, at: Position) -> int | None:
         """A cursor before the byte at this position; None if it is not kept. Parts before the byte may follow."""
         with self._lock:
-            if at == self._start or (
-                at and self._start and at[0] == self._start[0] and at[1] >= self._start[1]
-            ):
+            if _is_same_attempt(at, self._start) and at.offset >= self._start.offset:
                 return self._dropped
             begins = (
                 n
                 for n, part in enumerate(self._parts, 1)
-                if isinstance(part, Begin) and at and part.attempt_id == at[0]
+                if isinstance(part, Begin) and part.attempt_id == at.attempt_id
             )
             found = next(begins, None)
             return None if found is None else self._dropped + found
@@ -88,7 +86,7 @@ class LiveOutput:
             while not self._stopped.is_set():
                 try:
                     for part in self._followed(at):
-                        at = position_after(part) or at
+                        at = at.after(part)
                         self._add(part)
                     return
                 except StoreError:
@@ -101,7 +99,7 @@ class LiveOutput:
             self.is_over = True
             self._wake()
 
-    def _followed(self, at: Position | None) -> Iterator[Part]:
+    def _followed(self, at: Position) -> Iterator[Part]:
         id, attempt = self.key
         return self._queue.follow(id, attempt=attempt, after=at, look=self._look)
 
@@ -118,7 +116,7 @@ class LiveOutput:
                 old = self._parts.popleft()
                 self._dropped += 1
                 self._size -= size_of(old)
-                self._start = position_after(old)
+                self._start = self._start.after(old)
         self._wake()
 
     def _wake(self) -> None:
@@ -130,11 +128,9 @@ class LiveOutput:
             wake.set()
 
 
-def position_after(part: Part) -> Position | None:
-    """The position of a reader that has read this part; None after the end."""
-    if isinstance(part, Chunk):
-        return part.attempt_id, part.offset + len(part.data)
-    return (part.attempt_id, 0) if isinstance(part, Begin) else None
+def _is_same_attempt(one: Position, other: Position) -> bool:
+    """Whether two readers read the same attempt, or both have to begin with the attempt of this number."""
+    return one.attempt_id == other.attempt_id and (bool(one.attempt_id) or one.attempt == other.attempt)
 
 
 def size_of(part: Part) -> int:

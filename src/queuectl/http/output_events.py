@@ -11,8 +11,9 @@ from queuectl.http.output_reader import Pause
 from queuectl.service.following import Begin, End, Part, Position
 from queuectl.service.shapes import output as shapes
 
-FIRST = b": queuectl\nretry: 2000\n\n"
-"""Sent at once, so that a client sees that no proxy keeps the stream back."""
+FIRST = ": queuectl\nretry: 2000\nid: {}\n\n"
+"""Sent at once, so that a client sees that no proxy keeps the stream back. A client that loses the stream before the
+first event goes on at this id: the attempts that begin until then are not missed."""
 
 BYE = b"event: bye\nretry: 1000\ndata: {}\n\n"
 """The server ends; the client connects again."""
@@ -29,10 +30,14 @@ ENDED = "end"
 class OutputEvents:
     """Makes the events of one stream. The end of an incomplete character waits for the next bytes of its stream."""
 
-    def __init__(self, at: Position | None, only: int | None) -> None:
-        self._attempt, self._offset = at or ("", 0)
-        self._only = only
+    def __init__(self, at: Position, only: int | None) -> None:
+        self._at, self._only = at, only
         self._kept: Chunk | None = None
+
+    @property
+    def first(self) -> bytes:
+        """The beginning of the stream."""
+        return FIRST.format(shapes.event_id(self._at)).encode()
 
     def of(self, part: Part | Pause) -> Iterator[bytes]:
         """Yields the events of this part. They are made one by one: a slow reader must not fill the memory."""
@@ -44,28 +49,25 @@ class OutputEvents:
             yield from self._rest()
             yield self._begin(part) if isinstance(part, Begin) else self._end(part)
 
-    def attempt(self, begin: Begin) -> bytes:
-        """The event that names the attempt of the next output."""
-        return self._event("attempt", shapes.begin(begin))
-
     def _begin(self, begin: Begin) -> bytes:
-        self._attempt, self._offset = begin.attempt_id, 0
-        return self.attempt(begin)
+        """The event that names the attempt of the next output. Without `started_at` it may still be given back."""
+        self._at = self._at.after(begin)
+        after = self._at if begin.started_at else self._at._replace(attempt_id="")
+        return self._event("attempt", shapes.begin(begin), after)
 
     def _end(self, end: End) -> bytes:
-        shown = shapes.end(end.job, self._attempt)
-        self._attempt = ENDED
-        return self._event("end", shown)
+        shown = shapes.end(end.job, self._at.attempt_id)
+        return self._event("end", shown, self._at._replace(attempt_id=ENDED))
 
     def _output(self, chunk: Chunk) -> Iterator[bytes]:
         if chunk.offset > self._expected:
             yield from self._rest()
-            gap = {"from": self._offset, "to": chunk.offset}
-            self._offset = chunk.offset
-            yield self._event("omitted", gap)
+            gap = {"from": self._at.offset, "to": chunk.offset}
+            self._at = self._at._replace(offset=chunk.offset)
+            yield self._event("omitted", gap, self._at)
         if self._only not in (None, chunk.stream):
             yield from self._rest()
-            self._offset = chunk.offset + len(chunk.data)
+            self._at = self._at.after(chunk)
             return
         if self._kept and self._kept.stream == chunk.stream:
             chunk = replace(chunk, offset=self._kept.offset, data=self._kept.data + chunk.data)
@@ -76,7 +78,7 @@ class OutputEvents:
     @property
     def _expected(self) -> int:
         """The offset in the output of the attempt at which the next chunk should begin."""
-        return self._offset + (len(self._kept.data) if self._kept else 0)
+        return self._at.offset + (len(self._kept.data) if self._kept else 0)
 
     def _pieces(self, chunk: Chunk) -> Iterator[bytes]:
         end = len(chunk.data) - incomplete(chunk.data)
@@ -97,11 +99,11 @@ class OutputEvents:
             yield self._piece(kept)
 
     def _piece(self, chunk: Chunk) -> bytes:
-        self._offset = chunk.offset + len(chunk.data)
-        return self._event("output", shapes.chunk(chunk))
+        self._at = self._at.after(chunk)
+        return self._event("output", shapes.chunk(chunk), self._at)
 
-    def _event(self, name: str, data: dict[str, Any]) -> bytes:
-        head = f"id: {self._attempt}:{self._offset}\nevent: {name}\ndata: "
+    def _event(self, name: str, data: dict[str, Any], after: Position) -> bytes:
+        head = f"id: {shapes.event_id(after)}\nevent: {name}\ndata: "
         return head.encode() + msgspec.json.encode(data) + b"\n\n"
 
 

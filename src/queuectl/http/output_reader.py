@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queuectl.domain.job import Job
 from queuectl.errors import StoreError
-from queuectl.http.live_output import LiveOutput, position_after, size_of
+from queuectl.http.live_output import LiveOutput, size_of
 from queuectl.http.streaming import Stream
 from queuectl.service.following import Begin, End, Part, Position, rest_of
 from queuectl.service.queue import Queue
@@ -47,7 +47,7 @@ class OutputReader:
     """The output of a job, or of one attempt, from a position on, for one stream."""
 
     def __init__(
-        self, state: "ServerState", stream: Stream, id: str, attempt: int | None, at: Position | None
+        self, state: "ServerState", stream: Stream, id: str, attempt: int | None, at: Position
     ) -> None:
         self._state, self._stream = state, stream
         self._id, self._attempt, self._at = id, attempt, at
@@ -124,17 +124,14 @@ class OutputReader:
                     yield Pause.AWAY if output.is_away else Pause.QUIET
 
     def _note(self, part: Part) -> None:
-        self._at = position_after(part) or self._at
+        self._at = self._at.after(part)
         self._ended = isinstance(part, End)
 
     def _unread(self, part: Part) -> Part | None:
         """The part without what was read already; None if nothing is left."""
-        if self._at is None or isinstance(part, End):
+        if isinstance(part, End) or part.attempt_id != self._at.attempt_id:
             return part
-        attempt_id, offset = self._at
-        if part.attempt_id != attempt_id:
-            return part
-        return None if isinstance(part, Begin) else rest_of(part, offset)
+        return None if isinstance(part, Begin) else rest_of(part, self._at.offset)
 
     async def _wait(self, seconds: float) -> bool:
         """Wait until the stream is woken. Returns False if the time is over."""
@@ -161,7 +158,7 @@ class OutputReader:
 class _Pages:
     """The stored output in pages. `next` is called in a thread of the pool."""
 
-    def __init__(self, queue: Queue, id: str, attempt: int | None, at: Position | None) -> None:
+    def __init__(self, queue: Queue, id: str, attempt: int | None, at: Position) -> None:
         self._parts = queue.follow(id, attempt=attempt, after=at, look=_stop)
 
     def next(self) -> tuple[list[Part], bool]:

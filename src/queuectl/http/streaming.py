@@ -79,9 +79,7 @@ class Streams:
         """Forget a stream that has ended."""
         self._open.discard(stream)
 
-    def attend(
-        self, stream: Stream, queue: Queue, id: str, attempt: int | None, at: Position | None
-    ) -> LiveOutput:
+    def attend(self, stream: Stream, queue: Queue, id: str, attempt: int | None, at: Position) -> LiveOutput:
         """The live output of a job, shared by all its streams. It begins at `at` for the first of them."""
         output = self._outputs.get((id, attempt))
         if output is None or output.is_over:

@@ -5,9 +5,11 @@ from datetime import timedelta
 
 from msgspec import UNSET
 
-from queuectl import config
+from queuectl import bootstrap, config
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.queue import QueueChange
+from queuectl.python.arguments import Duration, span_of
+from queuectl.python.errors import WaitTimeout
 from queuectl.python.opening import Opening
 from queuectl.python.system_values import (
     Diagnosis,
@@ -86,37 +88,79 @@ class Administration(Opening):
         return [worker_of(worker) for worker in self._open().workers(with_jobs=True)]
 
     def stop(
-        self, workers: str | Worker | Iterable[str | Worker] | None = None, *, now: bool = False
+        self,
+        workers: str | Worker | Iterable[str | Worker] | None = None,
+        *,
+        now: bool = False,
+        wait: Duration | None = None,
     ) -> list[Worker]:
         """Ask workers to finish their running jobs and exit; with `now` to end them and give their jobs back.
 
         `workers`: names, `NAME@HOST`, ids or `Worker` values; None means all. Returns the workers that were asked, as
-        they were before, and does not wait: a worker that has exited is no longer in `workers()`. Raises `NotFound`
-        for an unknown worker; then no worker is asked.
+        they were before. Raises `NotFound` for an unknown worker; then no worker is asked.
+
+        wait    wait at most this long until they have exited; raises `WaitTimeout` if one still runs then, or does not
+                answer. Without it nothing is waited for: a worker that has exited is no longer in `workers()`
         """
-        opened = self._open()
+        from queuectl.this_host import processes
+
+        opened, span = self._open(), span_of("wait", wait)
         chosen = _chosen(opened.workers(with_jobs=True), workers)
         opened.stop([each.worker.id for each in chosen], at_once=now)
+        if span is not None:
+            is_remote = bootstrap.is_server(bootstrap.store_url(self._sources))
+            seconds = span.total_seconds()
+            parting = processes.await_end(opened, chosen, seconds, at_once=now, is_remote=is_remote)
+            _refuse_remaining(
+                [worker.name for worker in parting.leaving], "still runs", "with now=True it ends its jobs"
+            )
+            lost = [silent.item.worker.name for silent in parting.silent]
+            _refuse_remaining(lost, "does not answer", "if its host no longer exists: forget it")
         return [worker_of(each) for each in chosen]
 
-    def reload(self, workers: str | Worker | Iterable[str | Worker] | None = None) -> list[Worker]:
+    def reload(
+        self, workers: str | Worker | Iterable[str | Worker] | None = None, *, wait: Duration | None = None
+    ) -> list[Worker]:
         """Ask workers to change to the newly installed version while their commands go on.
 
-        `workers` as for `stop`; None means all that are not lost. Returns the workers that were asked.
+        `workers` as for `stop`; None means all that are not lost. Returns the workers that were asked. `wait`: wait at
+        most this long until they have changed; raises `WaitTimeout` if one has not.
         """
-        opened = self._open()
+        from queuectl.this_host import processes
+
+        opened, span = self._open(), span_of("wait", wait)
         found = opened.workers(with_jobs=True)
         living = [each for each in found if each.state != "lost"]
         chosen = living if workers is None else _chosen(found, workers)
         opened.reload([each.worker.id for each in chosen])
+        if span is not None:
+            old = processes.await_reload(opened, chosen, span.total_seconds())
+            _refuse_remaining([worker.name for worker in old], "has not reloaded", "wait longer")
+        return [worker_of(each) for each in chosen]
+
+    def forget(self, workers: str | Worker | Iterable[str | Worker] | None = None) -> list[Worker]:
+        """Remove lost workers whose host no longer exists, and take back their jobs with expired leases.
+
+        `workers` as for `stop`; None means all lost ones that are no process of this host. Returns them. Raises
+        `Conflict` for a worker that lives, or that is a process of this host.
+        """
+        from queuectl.this_host import processes
+
+        opened = self._open()
+        found = opened.workers(with_jobs=True)
+        chosen = processes.to_forget(found, None if workers is None else _words(workers))
+        for each in chosen:
+            opened.forget(each)
         return [worker_of(each) for each in chosen]
 
     def doctor(self) -> Diagnosis:
-        """Check the store, its settings, its queues and its workers. Reads all data.
+        """Check the store, its settings, its queues and its workers, and the files of the workers of this host.
 
-        `queuectl doctor` also checks the files of the workers of its host.
+        Reads all data. Through a server, its store is checked, and the way to the server.
         """
-        checks = tuple(self._open().doctor())
+        from queuectl.this_host.checks import diagnosis
+
+        checks = tuple(diagnosis(self._open(), bootstrap.store_url(self._sources)))
         return Diagnosis(all(check.ok for check in checks), checks)
 
     def _queue(self, name: str) -> QueueStatus:
@@ -130,7 +174,16 @@ def _chosen(
 ) -> list[queries.WorkerStatus]:
     """The workers that are meant, all of them for None."""
     known = list(found)
-    if workers is None:
-        return known
+    return known if workers is None else registry.chosen(known, _words(workers))
+
+
+def _words(workers: str | Worker | Iterable[str | Worker]) -> list[str]:
+    """The names, or ids, of one worker or of several."""
     named = [workers] if isinstance(workers, str | Worker) else workers
-    return registry.chosen(known, [each.id if isinstance(each, Worker) else each for each in named])
+    return [each.id if isinstance(each, Worker) else each for each in named]
+
+
+def _refuse_remaining(names: Iterable[str], what: str, hint: str) -> None:
+    """Raise WaitTimeout if there are workers that did not do in time what was asked of them."""
+    if said := ", ".join(names):
+        raise WaitTimeout(f"worker {said} {what}", hint)

@@ -12,21 +12,22 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from functools import partial, update_wrapper, wraps
 from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
-from queuectl.domain.instant import EARLIEST
 from queuectl.domain.job import Job as StoredJob
 from queuectl.errors import StoreUnavailable
-from queuectl.python.arguments import Command, Duration, Reference, span_of
+from queuectl.python.arguments import Command, Duration, Reference, reference_of, span_of
 from queuectl.python.errors import ClosedQueue, WaitTimeout
 from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
-from queuectl.python.values import Added, Job, Part
-from queuectl.service.following import begins
+from queuectl.python.values import Added, Job, Part, PartReader
+from queuectl.service.attempts import MOST_CHUNKS, READ_BYTES
+from queuectl.service.following import start_of
+from queuectl.service.queue import Queue as FrontDoor
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -40,8 +41,8 @@ BLOCKED = THREADS // 2
 """Threads that `wait` and `follow` block at most."""
 TURN = 0.5
 """Seconds that such a call keeps its thread, or waits between two looks."""
-PARTS = 64
-"""Parts of an output that one turn reads."""
+BYTES = READ_BYTES
+"""About so many bytes of output are read in one turn."""
 
 
 def awaited(
@@ -81,8 +82,10 @@ class AsyncQueue:
 
     _threads: ThreadPoolExecutor | None
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
-        self._queue = Queue(url, token=token)
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, insecure_http: bool = False
+    ) -> None:
+        self._queue = Queue(url, token=token, insecure_http=insecure_http)
         self._closed = False
         self._begin()
 
@@ -132,6 +135,7 @@ class AsyncQueue:
     workers = awaited(Queue.workers)
     stop = awaited(Queue.stop)
     reload = awaited(Queue.reload)
+    forget = awaited(Queue.forget)
     doctor = awaited(Queue.doctor)
 
     @described_as(Queue.enqueue_many)
@@ -271,40 +275,38 @@ class _TurnEnds(Exception):
 
 
 class _Turns:
-    """Reads an output in turns, and keeps the position between them."""
+    """Reads an output in turns. Each turn continues at the position that the one before has reached."""
 
     def __init__(self, queue: Queue, job: Reference, attempt: int | None, after: Part | None) -> None:
-        self._queue, self._job, self._attempt, self._after = queue, job, attempt, after
-        self._first: StoredJob | None = None
-        """The job as the first turn without output saw it; it decides which attempt is the first."""
+        self._queue, self._job, self._attempt = queue, job, attempt
+        self._reader, self._id = PartReader(after), ""
 
     def look(self, seconds: float) -> tuple[_Parts, bool] | None:
         """The next parts, and whether no more follow; None if nothing comes within this time."""
-        found: _Parts = []
+        found, size = _Parts(), 0
         deadline = time.monotonic() + seconds
 
-        def look(job: StoredJob) -> None:
-            self._first = self._first or job
+        def look(_job: StoredJob) -> None:
             if found or time.monotonic() >= deadline:
                 raise _TurnEnds
 
-        if self._after is None and self._first is not None and self._attempt is None:
-            self._after = self._start(self._first)
-        ended = False
+        opened = self._begun()
         try:
-            with closing(self._queue._parts(self._job, self._attempt, self._after, look)) as parts:
-                for part in islice(parts, PARTS):
+            for each in opened.follow(self._id, attempt=self._attempt, after=self._reader.at, look=look):
+                if (part := self._reader.read(each)) is not None:
                     found.append(part)
-            ended = len(found) < PARTS
+                    size += len(part.data)
+                if size >= BYTES or len(found) > MOST_CHUNKS:
+                    return found, False
         except _TurnEnds:
-            if not found:
-                return None
-        self._after = found[-1] if found else self._after
-        return found, ended
+            return (found, False) if found else None
+        return found, True
 
-    def _start(self, seen: StoredJob) -> Part | None:
-        """The position before the output of the first attempt; None if no attempt has begun."""
-        known = begins(seen)[-1:]
-        if not known and (now := self._queue._open().get([seen.id]).get(seen.id)) is not None:
-            known = begins(now)[:1]
-        return next((Part(each.attempt, each.attempt_id, 0, 0, 0, EARLIEST, b"") for each in known), None)
+    def _begun(self) -> FrontDoor:
+        """The open queue. The first turn decides which job is read, and which attempt is the first."""
+        opened = self._queue._open()
+        if not self._id:
+            job = opened.show(reference_of(self._job))
+            self._reader.at = self._reader.at or start_of(job, self._attempt)
+            self._id = job.id
+        return opened

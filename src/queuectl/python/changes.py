@@ -115,12 +115,11 @@ class Changes(Opening):
     ) -> Job | list[Change]:
         """Change the priority, the earliest start or the queue of a job that has not started.
 
-        `run_at`: an aware time, or text as for `--at`; `delay`: from now. Raises `Conflict` if one job has started.
+        `run_at`: an aware time, or text as for `--at`; `delay`: from now. Raises `InvalidInput`, and
+        `Conflict` if one job has started.
         """
         if all(value is None for value in (priority, run_at, delay, queue)):
             raise InvalidInput("no change is given", "give priority, run_at, delay or queue")
-        if priority is not None and not -1000 <= priority <= 1000:
-            raise InvalidInput(f"priority: {priority} is not from -1000 to 1000")
         opened = self._open()
         start = _start(opened, run_at, delay)
         return self._act(

@@ -43,8 +43,10 @@ class Opening:
 
     _opened: FrontDoor | None
 
-    def __init__(self, url: str | None = None, *, token: str | None = None) -> None:
-        self._url, self._token = url, token
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, insecure_http: bool = False
+    ) -> None:
+        self._url, self._token, self._insecure_http = url, token, insecure_http
         self._closed = False
         self._begin()
 
@@ -88,7 +90,9 @@ class Opening:
 
     def _make(self) -> FrontDoor:
         """Open the queue at the URL."""
-        return bootstrap.open_queue(self._sources, "create", token=self._token)
+        return bootstrap.open_queue(
+            self._sources, "create", token=self._token, insecure_http=self._insecure_http
+        )
 
     def _opened_for(self, connection: Connection | InLoop | None) -> FrontDoor:
         """The open queue; with a connection of the caller the queue inside its transaction, and ours is not used."""

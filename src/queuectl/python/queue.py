@@ -1,15 +1,13 @@
 """`from queuectl import Queue`: enqueue jobs, read them, wait for them and change them from Python."""
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, get_args, overload
 
 from msgspec.structs import replace
 
-from queuectl.domain.job import Job as StoredJob
-from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Sort
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.python.administration import Administration
@@ -27,8 +25,7 @@ from queuectl.python.changes import Changes
 from queuectl.python.errors import WaitTimeout
 from queuectl.python.opening import Connection
 from queuectl.python.system_values import Explanation, explanation_of
-from queuectl.python.values import Added, Job, Output, Part, added_of, job_of, output_of
-from queuectl.service.following import Begin
+from queuectl.python.values import Added, Job, Output, Part, PartReader, added_of, job_of, output_of
 from queuectl.service.listing import states_of
 from queuectl.service.queue import Queue as FrontDoor
 from queuectl.service.request.fields import After, JobRequest
@@ -46,7 +43,7 @@ class Queue(Changes, Administration):
     `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.
     `Queue(url)` is the queue in the store at this URL; the words `postgres`, `mongodb` and `redis` also work.
     `Queue("https://…", token=…)` is the queue behind a `queuectl serve`. Without `token`, the token is found as for the
-    command line.
+    command line. `insecure_http`: send it to another host over `http://` too, where it is readable on the way.
 
     The first call opens the store, and the first enqueue creates a missing store. Several threads may use a queue,
     and so may the child of a fork, which opens its own connections. Close a queue, or use it as a context manager.
@@ -232,25 +229,12 @@ class Queue(Changes, Administration):
 
         `after`: continue after this part. Raises `NotFound`.
         """
-        return self._parts(job, attempt, after)
-
-    def _parts(
-        self,
-        job: Reference,
-        attempt: int | None,
-        after: Part | None,
-        look: Callable[[StoredJob], None] = lambda job: None,
-    ) -> Generator[Part]:
-        """The parts of an output. `look` is called with the job whenever all output so far has been yielded."""
         opened = self._open()
         [id] = opened.resolve([reference_of(job)])
-        number = after.attempt if after else 0
-        position = (after.attempt_id, after.offset + len(after.data)) if after else None
-        for part in opened.follow(id, attempt=attempt, after=position, look=look):
-            if isinstance(part, Begin):
-                number = part.attempt
-            elif isinstance(part, Chunk):
-                yield Part(number, part.attempt_id, part.n, part.stream, part.offset, part.at, part.data)
+        reader = PartReader(after)
+        for each in opened.follow(id, attempt=attempt, after=reader.at):
+            if (part := reader.read(each)) is not None:
+                yield part
 
     def _request(self, opened: FrontDoor, command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
         after = fields.get("after")

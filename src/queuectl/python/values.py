@@ -11,7 +11,7 @@ from msgspec import Struct
 from queuectl.domain import job as domain
 from queuectl.domain.job import Attempt as Attempt
 from queuectl.domain.job import CancelRequest, Cause, Lease, Parent, State
-from queuectl.domain.output import Piece
+from queuectl.domain.output import Chunk, Piece
 from queuectl.errors import QueuectlError
 from queuectl.service import changing, enqueueing, following
 
@@ -159,6 +159,25 @@ class Part(Struct, frozen=True):
     offset: int
     at: datetime
     data: bytes
+
+
+class PartReader:
+    """Converts the parts that the service yields to the type of the Python API, and keeps the position `at`."""
+
+    def __init__(self, after: Part | None = None) -> None:
+        self.at: following.Position | None = None
+        if after is not None:
+            # A server divides a chunk into several parts of the same `n`.
+            chunk = max(after.n - 1, 0)
+            end = after.offset + len(after.data)
+            self.at = following.Position(after.attempt_id, end, after.attempt, chunk)
+
+    def read(self, part: following.Part) -> Part | None:
+        """The bytes in this part; None for the beginning of an attempt and for the end."""
+        self.at = (self.at or following.Position("", 0)).after(part)
+        if not isinstance(part, Chunk):
+            return None
+        return Part(self.at.attempt, part.attempt_id, part.n, part.stream, part.offset, part.at, part.data)
 
 
 _OF_JOB = [name for name in Job.__struct_fields__ if name in domain.Job.__struct_fields__]

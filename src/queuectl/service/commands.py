@@ -167,6 +167,12 @@ def change_queue(store: Store, queue: str, wanted: QueueChange, version: int | N
     raise CommandFailed(f"other processes change queue {queue} too fast", "run the same command again")
 
 
+def check_priority(priority: int | None) -> None:
+    """Raise InvalidInput for a priority that is none. A caller from Python may give any value."""
+    if priority is not None and not (type(priority) is int and -1000 <= priority <= 1000):
+        raise InvalidInput(f"priority: {priority!r} is not a whole number from -1000 to 1000")
+
+
 def check_queue_change(queue: str, wanted: QueueChange) -> None:
     """Raise InvalidInput for a limit that is out of range, or a reason that is not for a pause."""
     if isinstance(wanted.limit, int) and not 0 < wanted.limit <= 1_000_000:

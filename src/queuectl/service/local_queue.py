@@ -239,6 +239,8 @@ class LocalQueue:
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
+        commands.check_priority(priority)
+
         def edit(ids: Sequence[str]) -> Sequence["Change"]:
             return commands.edit(
                 self._store, ids, priority=priority, run_at=run_at, queue=queue, version=version

@@ -88,7 +88,7 @@ def find(
     if found is not None and origin.scheme == "http" and not origin.is_here and not insecure_http:
         raise InvalidInput(
             f"the token of {found.source} would go to {origin.text} in clear",
-            "use https://, or --insecure-http on a network that you control",
+            "use https://; on a network that you control: --insecure-http, or insecure_http=True from Python",
         )
     return found
 

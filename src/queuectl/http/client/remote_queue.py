@@ -224,6 +224,9 @@ class RemoteQueue:
         queue: str | None = None,
         version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
+        from queuectl.service.commands import check_priority
+
+        check_priority(priority)
         given = {"priority": priority, "run_at": run_at and format_instant(run_at), "queue": queue}
         return self._changes(version).edit(
             selection, {key: value for key, value in given.items() if value is not None}

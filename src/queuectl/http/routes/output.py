@@ -15,13 +15,13 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import STDERR, STDOUT, Chunk, Piece, between, last_lines, of_stream
 from queuectl.errors import InvalidInput
 from queuectl.http.call import Call, Reply
-from queuectl.http.output_events import BYE, ENDED, FIRST, OutputEvents
+from queuectl.http.output_events import BYE, ENDED, OutputEvents
 from queuectl.http.output_reader import OutputReader
 from queuectl.http.streaming import Stream, StreamResponse
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
 from queuectl.service import attempts
-from queuectl.service.following import Begin, Output, Position, begins, check_stream
+from queuectl.service.following import Output, begins, check_stream, start_of
 from queuectl.service.shapes import output as shapes
 
 STREAMS = {"stdout": STDOUT, "stderr": STDERR}
@@ -111,38 +111,25 @@ async def _events(call: Call) -> Reply | Response:
     """A stream of events, from `Last-Event-ID` or `from` on."""
     asked: Part = call.query
     last = call.headers.get("last-event-id", "")
-    name, offset = _event_id(last) if last else ("", 0)
-    if name == ENDED:
+    at = shapes.position_of(last) if last else None
+    if at and at.attempt_id == ENDED:
         return Reply(None, 204)
     job = await _job(call)
-    known = {begin.attempt_id: begin for begin in begins(job)}
-    at = (name, offset) if name in known else None
-    first = None
-    if at is None and asked.start and (attempt_id := attempts.id_of(job, asked.attempt)):
-        at, first = (attempt_id, asked.start), known[attempt_id]
+    at = at or start_of(job, asked.attempt, asked.start)
     stream = call.server.streams.open(call)
     events = OutputEvents(at, asked.only)
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
     headers = {"X-Content-Type-Options": "nosniff"}
-    content = _event_stream(stream, reader, events, first)
+    content = _event_stream(stream, reader, events)
     return StreamResponse(
         call.server.streams, stream, content, headers, "text/event-stream", ends_cleanly=True
     )
 
 
-def _event_id(text: str) -> Position:
-    name, _, offset = text.rpartition(":")
-    if not name or not offset.isascii() or not offset.isdecimal() or len(offset) > 18:
-        raise InvalidInput(f"Last-Event-ID: {text!r} is no id of an event", "it is ATTEMPT:OFFSET")
-    return name, int(offset)
-
-
 async def _event_stream(
-    stream: Stream, reader: OutputReader, events: OutputEvents, first: Begin | None
+    stream: Stream, reader: OutputReader, events: OutputEvents
 ) -> AsyncGenerator[bytes, None]:
-    yield FIRST
-    if first is not None:
-        yield events.attempt(first)
+    yield events.first
     async with aclosing(reader.parts()) as parts:
         async for part in parts:
             for event in events.of(part):
@@ -155,13 +142,12 @@ async def _followed(call: Call) -> Response:
     """The bytes of the output as they are printed, until the job has ended."""
     asked: Part = call.query
     job = await _job(call)
-    attempt_id = attempts.id_of(job, asked.attempt)
-    at = (attempt_id, asked.start) if attempt_id and asked.start else None
+    at = start_of(job, asked.attempt, asked.start)
     stream = call.server.streams.open(call)
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
     headers = {**DOWNLOAD, "Queuectl-From": str(asked.start), "Queuectl-Complete": "false"}
-    if number := next((each.attempt for each in begins(job) if each.attempt_id == attempt_id), None):
-        headers["Queuectl-Attempt"] = str(number)
+    if begins(job):
+        headers["Queuectl-Attempt"] = str(at.attempt)
     content = _byte_stream(reader, asked.only)
     return StreamResponse(
         call.server.streams, stream, content, headers, "application/octet-stream", ends_cleanly=False
@@ -181,7 +167,6 @@ async def _job(call: Call) -> Job:
     if asked.tail is not None or asked.end is not None:
         raise InvalidInput("tail and to exclude a stream", "leave them out, or leave out follow")
     job: Job = await in_time(call.server, call.queue.show, call.path["ref"])
-    attempts.id_of(job, asked.attempt)
     check_stream(job, asked.only)
     return job
 

@@ -10,8 +10,9 @@ from typing import Any
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import COMBINED, STDERR, STDOUT, Chunk, Piece
+from queuectl.errors import InvalidInput
 from queuectl.service import attempts
-from queuectl.service.following import Begin, Output
+from queuectl.service.following import Begin, Output, Position
 from queuectl.service.shapes.record import Record, document
 
 STREAM_NAMES = {COMBINED: "combined", STDOUT: "stdout", STDERR: "stderr"}
@@ -81,6 +82,29 @@ def end(job: Job | None, attempt_id: str | None) -> dict[str, Any]:
     past = attempts.finished(job, attempt_id) if job and attempt_id else None
     result = _RESULT.encode(past) if past else dict.fromkeys(_RESULT.keys)
     return {"state": job.state if job else None, **result}
+
+
+def event_id(at: Position) -> str:
+    """A position as the id of an event: `ATTEMPT:OFFSET`.
+
+    ATTEMPT is the attempt id, or the number of an attempt whose id is not certain: it has not begun, or it has not
+    started, so that it may still be given back.
+    """
+    return f"{at.attempt_id or at.attempt}:{at.offset}"
+
+
+def position_of(text: str) -> Position:
+    """The position that the id of an event says. Raises InvalidInput."""
+    name, _, offset = text.rpartition(":")
+    if not name or not _is_count(offset, 18):
+        raise InvalidInput(f"Last-Event-ID: {text!r} is no id of an event", "it is ATTEMPT:OFFSET")
+    if _is_count(name, 9):
+        return Position("", int(offset), int(name))
+    return Position(name, int(offset))
+
+
+def _is_count(text: str, digits: int) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= digits
 
 
 def _data(data: bytes) -> dict[str, str]:

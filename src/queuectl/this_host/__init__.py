@@ -1,0 +1,1 @@
+"""What the front ends know about this host beyond the store: its workers' processes and files."""
