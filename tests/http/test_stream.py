@@ -164,13 +164,46 @@ class TestEvents:
         assert list(parts) == []
         assert stream.is_complete
 
+    def test_the_first_lines_and_the_last_ones_say_when_to_connect_again(
+        self, connect: Open, server: Running
+    ) -> None:
+        stream = connect()
+        parts = stream.parts()
+        assert next(parts) == b": queuectl\nretry: 2000\nid: 1:0\n\n"
+        server.end()
+        assert b"".join(parts) == b"event: bye\nretry: 1000\ndata: {}\n\n"
+        assert stream.is_complete
+
+    @pytest.mark.parametrize("offset", [0, 20, 30, 50, 70])
+    def test_output_that_is_not_kept_is_named_once(self, connect: Open, actor: Actor, offset: int) -> None:
+        actor.take("a")
+        actor.prints("a", *([b"x" * 10] * 9))
+        actor.forgets("a", 3, 8)
+        actor.ends("a")
+        events = told(connect(f"a-1:{offset}").until("end"))
+        gap = [event.data for event in events if event.name == "omitted"]
+        assert gap == ([{"from": max(offset, 30), "to": 70}] if offset < 70 else [])
+        assert len(output(events)) == max(30 - offset, 0) + 20
+        assert events[-1].id == "end:90"
+
+    def test_bytes_of_one_stream_of_one_attempt_from_an_offset(self, connect: Open, actor: Actor) -> None:
+        history(actor)
+        stream = connect(query="?follow=1&attempt=2&stream=stderr&from=5", accept="*/*")
+        assert b"".join(stream.parts()) == b"r \xff\xfetail"
+        assert (stream.headers["queuectl-attempt"], stream.headers["queuectl-from"]) == ("2", "5")
+        assert stream.is_complete
+
     @pytest.mark.parametrize("last_id", ["x", "a-1:", "a-1:-1", "a-1:1e3", "a-1:²", ":5", "a-1:" + "9" * 30])
     def test_an_id_that_is_none_is_refused(self, connect: Open, last_id: str) -> None:
         assert connect(last_id.encode().decode("latin-1")).status == 400
 
-    def test_an_id_of_an_unknown_attempt_begins_with_the_newest(self, connect: Open, actor: Actor) -> None:
-        actor.runs("a", b"x")
-        assert output(list(connect("other:7"))) == b"x"
+    def test_an_id_of_an_unknown_attempt_begins_with_the_oldest_known(
+        self, connect: Open, actor: Actor
+    ) -> None:
+        """The history has dropped the attempt of a client that was away for long: all known ones are later."""
+        actor.runs("a", b"x", exit_code=1)
+        actor.runs("a", b"y")
+        assert output(list(connect("other:7"))) == b"xy"
 
 
 @pytest.mark.usefixtures("job")
@@ -346,6 +379,19 @@ class TestEnd:
         parts = stream.parts()
         next(parts)
         server.end()
+        assert list(parts) == []
+        assert not stream.is_complete
+
+    def test_bytes_for_a_revoked_token_are_cut_off(
+        self, connect: Open, state: ServerState, actor: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(streaming, "CHECK", 0.05)
+        actor.take("a")
+        actor.prints("a", b"x")
+        stream = connect(query="?follow=1", accept="*/*", token="view")
+        parts = stream.parts()
+        assert next(parts) == b"x"
+        monkeypatch.setattr(state.authenticator, "admits", lambda caller: False)
         assert list(parts) == []
         assert not stream.is_complete
 
