@@ -3,16 +3,19 @@
 The tests of one file share a store, so each has a queue of its own.
 """
 
+import asyncio
+import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from e2e.databases import Database
 from facts import eventually
 from python.conftest import served, started
-from queuectl import Conflict, NotFound, Queue, WaitTimeout
+from queuectl import AsyncQueue, Conflict, InvalidInput, NotFound, Queue, WaitTimeout
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,12 @@ def worker(queue: Queue) -> Iterator[None]:
     with started("--queue", "run", "--name", "runner"):
         eventually(lambda: [each for each in queue.workers() if each.name == "runner"])
         yield
+
+
+def test_each_method_has_a_test_here() -> None:
+    methods = [name for name, _ in inspect.getmembers(Queue, callable) if not name.startswith("_")]
+    tested = Path(__file__).read_text("utf-8")
+    assert [name for name in methods if f" queue.{name}(" not in tested and name != "close"] == []
 
 
 def test_enqueue(queue: Queue) -> None:
@@ -79,6 +88,8 @@ def test_edit(queue: Queue) -> None:
     job = queue.enqueue("true", queue="edit")
     edited = queue.edit(job, priority=7, delay=timedelta(hours=1), queue="edited")
     assert (edited.priority, edited.queue) == (7, "edited")
+    with pytest.raises(InvalidInput, match=r"priority: .* is not a whole number"):
+        queue.edit(job, priority=1.5)  # type: ignore[call-overload]
     assert timedelta(minutes=59) < edited.run_at - job.created_at < timedelta(minutes=61)
 
 
@@ -158,6 +169,20 @@ def test_wait_and_output(queue: Queue) -> None:
 def test_follow(queue: Queue) -> None:
     job = queue.enqueue("echo one; sleep 0.1; echo two", queue="run")
     assert b"".join(part.data for part in queue.follow(job)) == b"one\ntwo\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_async_queue(queue: Queue) -> None:
+    async def program() -> None:
+        async with AsyncQueue(queue._url, token=queue._token) as same:
+            job = await same.enqueue("echo one; sleep 0.1; echo two; exit 3", queue="run", retries=0)
+            assert b"".join([part.data async for part in same.follow(job)]) == b"one\ntwo\n"
+            assert (await same.wait(job, timeout=30)).exit_code == 3
+            assert [change.refused is None for change in await same.cancel([job])] == [False]
+            added = [each.status async for each in same.enqueue_many([{"command": "true", "hold": True}])]
+            assert added == ["added"]
+
+    asyncio.run(asyncio.wait_for(program(), 60))
 
 
 @pytest.mark.usefixtures("worker")

@@ -25,7 +25,7 @@ from queuectl.python.errors import ClosedQueue, WaitTimeout
 from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
 from queuectl.python.values import Added, Job, Part, PartReader
-from queuectl.service.attempts import MOST_CHUNKS, READ_BYTES
+from queuectl.service.attempts import MOST_CHUNKS
 from queuectl.service.following import start_of
 from queuectl.service.queue import Queue as FrontDoor
 
@@ -41,8 +41,8 @@ BLOCKED = THREADS // 2
 """Threads that `wait` and `follow` block at most."""
 TURN = 0.5
 """Seconds that such a call keeps its thread, or waits between two looks."""
-BYTES = READ_BYTES
-"""About so many bytes of output are read in one turn."""
+BYTES = 1024 * 1024
+"""About so many bytes of output are read in one turn. Through a server each turn opens a stream."""
 
 
 def awaited(
