@@ -60,7 +60,14 @@ class Flood(Impostor):
 
     def __init__(self, answer: bytes, piece: bytes) -> None:
         self.sent, self._piece = 0, piece
+        self._peer: socket.socket | None = None
         super().__init__([answer])
+
+    def close(self) -> None:
+        if self._peer is not None:
+            with suppress(OSError):  # it is closed already
+                self._peer.shutdown(socket.SHUT_RDWR)
+        super().close()
 
     def has_stopped(self) -> bool:
         """Whether nothing was sent for a quarter of a second, because the client does not read."""
@@ -69,8 +76,9 @@ class Flood(Impostor):
         return 0 < self.sent == before
 
     def _answer(self, peer: socket.socket, answer: bytes) -> None:
+        self._peer = peer
         peer.sendall(answer)
-        with suppress(OSError):  # the client is gone
+        with suppress(OSError):  # the client is gone, or this server is closed
             while True:
                 self.sent += peer.send(self._piece[self.sent % len(self._piece) :])
 
