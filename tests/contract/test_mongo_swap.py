@@ -2,7 +2,7 @@
 
 import pytest
 
-from contract.grounds import MongoGround
+from contract.grounds import MongoGround, race
 from contract.mongo_steps import Actor
 from factories import NOW, new_job, statuses
 from queuectl.domain import lifecycle
@@ -102,3 +102,13 @@ def test_an_entry_with_a_plan_is_not_changed(ground: MongoGround, store: MongoSt
     assert store.read_table("schedules")["s"] == Entry({"n": 1}, 1)
     assert ids(store) == ["a", "b"]
     assert store.swap([Swap("schedules", "s", {"n": 2}, 1)]) == [True]
+
+
+def test_several_readers_complete_the_same_plan_at_once(ground: MongoGround, store: MongoStore) -> None:
+    readers = [ground.open() for _ in range(4)]
+    for turn in range(5):
+        jobs = tuple(new_job(f"{turn}-{n}") for n in range(50))
+        by_hand(ground, [Swap("schedules", f"s{turn}", {}, 0, adding=jobs)]).until("shared.aggregate").kill()
+        answers = race(*[lambda r=reader: r.read_table("schedules") for reader in readers])
+        assert all(f"s{turn}" in answer for answer in answers)
+        assert len(store.find(Filter(id_prefix=f"{turn}-"), Page(limit=100)).jobs) == 50

@@ -22,6 +22,7 @@ ORDER = [
     "AttemptMonitor",
     "Heartbeat",
     "Maintenance",
+    "FireSchedules",
     "ClaimJobs",
     "OutputFaultReport",
 ]

@@ -54,8 +54,8 @@ class Plan(Struct, frozen=True):
         return Plan(entry, decisions=failed)
 
 
-def plan(entry: Schedule, now: datetime, open_jobs: Collection[str]) -> Plan:
-    """Decide what is due. `open_jobs`: those of `entry.open` that exist and have not ended.
+def plan(entry: Schedule, now: datetime, open_jobs: Collection[str], most: int = STEP) -> Plan:
+    """Decide what is due. `open_jobs`: those of `entry.open` that exist and have not ended. `most`: jobs of the plan.
 
     Raises InvalidInput if this host cannot compute the rule, because it does not know the time zone: leave the entry
     to other workers.
@@ -64,7 +64,7 @@ def plan(entry: Schedule, now: datetime, open_jobs: Collection[str]) -> Plan:
         return Plan(entry)
     draft = _Draft(replace(entry, open=tuple(id for id in entry.open if id in open_jobs)), now)
     missed_until = entry.backlog or whole(now - IN_TIME - _TICK)
-    return _catch_up(draft, missed_until) if _next(entry) <= missed_until else _in_time(draft)
+    return _catch_up(draft, missed_until, most) if _next(entry) <= missed_until else _in_time(draft, most)
 
 
 def run_now(
@@ -163,12 +163,12 @@ def run_at(entry: Schedule, instant: datetime) -> datetime:
     return instant + int.from_bytes(digest) % (entry.jitter // _TICK) * _TICK
 
 
-def _in_time(draft: _Draft) -> Plan:
+def _in_time(draft: _Draft, most: int) -> Plan:
     """Decide the instants until now. Of several that are replaced by the next one at once, only the newest runs."""
     due = [_next(draft.entry)]
     later = draft.entry.forward(due[0])
     following = next(later, None)
-    while following is not None and following <= draft.now and len(due) < STEP:
+    while following is not None and following <= draft.now and len(due) < most:
         due.append(following)
         following = next(later, None)
     for instant in due:
@@ -179,18 +179,18 @@ def _in_time(draft: _Draft) -> Plan:
     return draft.plan(following)
 
 
-def _catch_up(draft: _Draft, missed_until: datetime) -> Plan:
+def _catch_up(draft: _Draft, missed_until: datetime, most: int) -> Plan:
     """Decide the missed instants by the catch-up policy. Those that do not run are one decision."""
     entry = draft.entry
     chosen = _chosen(entry, missed_until, draft.now)
     if span := entry.span(chosen[0] if chosen else missed_until + _TICK):
         draft.decisions.append(span.missed(draft.now))
-    for instant in chosen[:STEP]:
+    for instant in chosen[:most]:
         if entry.catchup == "all":
             draft.chain(instant)
         else:
             draft.fire(instant)
-    if rest := chosen[STEP:]:
+    if rest := chosen[most:]:
         return draft.plan(rest[0], missed_until)
     return draft.plan(next(entry.forward(missed_until), None))
 

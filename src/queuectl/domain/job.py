@@ -99,11 +99,12 @@ class Lease(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
 
 class CancelRequest(Struct, frozen=True, kw_only=True):
-    """A request to cancel a running job: the requester, the time, and the reason."""
+    """A request to cancel a running job: the requester, the time, the reason, and the cause that the job then has."""
 
     by: str
     at: datetime
     reason: str | None = None
+    cause: Cause = "person"
 
 
 class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -178,7 +178,9 @@ def finish(job: Job, report: Report, *, now: datetime, random_number: float) -> 
     if outcome.succeeded:
         return _end(ended, "finish", "completed", now, last_error=None)
     if outcome.kind == "cancelled" or job.cancel_requested:
-        return _end(ended, "finish", "cancelled", now, cause="person", last_error=_cancel_words(job))
+        return _end(
+            ended, "finish", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
+        )
     return _fail(ended, outcome, now, random_number)
 
 
@@ -186,7 +188,9 @@ def give_back(job: Job, *, now: datetime) -> Job:
     """Undo the claim of a job whose command certainly did not start: the attempt is not counted (guarantee G8)."""
     if job.cancel_requested:
         job = replace(job, attempts=job.attempts - 1)
-        return _end(job, "give_back", "cancelled", now, cause="person", last_error=_cancel_words(job))
+        return _end(
+            job, "give_back", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
+        )
     back: State = "failed" if job.failures else "pending"
     return _move(job, "give_back", back, now, attempts=job.attempts - 1, lease=None)
 
@@ -198,7 +202,9 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
     )
     ended = _record(job, replace(report, outcome=lost))
     if job.cancel_requested:
-        return _end(ended, "interrupt", "cancelled", now, cause="person", last_error=_cancel_words(job))
+        return _end(
+            ended, "interrupt", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
+        )
     return _move(ended, "interrupt", "pending", now, last_error=INTERRUPTED)
 
 
@@ -208,23 +214,26 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()
     if job.cancel_requested:
-        return _end(ended, "lose", "cancelled", now, cause="person", last_error=_cancel_words(job))
+        return _end(ended, "lose", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job))
     if losses > job.spec.retry.max_losses:
         often = "once" if losses == 1 else f"{losses} times"
         return _end(ended, "lose", "dead", now, last_error=f"{CRASH_LOOP}: lost {often}, last: {why}")
     return _move(ended, "lose", "pending", now, last_error=f"lost: {why}")
 
 
-def cancel(job: Job, *, by: str, reason: str | None, now: datetime) -> Job:
-    """Cancel the job. A running job is only marked; its worker then ends the process tree. Idempotent."""
+def cancel(job: Job, *, by: str, reason: str | None, now: datetime, cause: Cause = "person") -> Job:
+    """Cancel the job. A running job is only marked; its worker then ends the process tree. Idempotent.
+
+    A second request for a running job replaces the first one.
+    """
     if job.state == "cancelled":
         return job
     _check(job, "cancel")
-    request = CancelRequest(by=by, at=now, reason=reason)
+    request = CancelRequest(by=by, at=now, reason=reason, cause=cause)
     if job.state == "processing":
         return _move(job, "cancel", "processing", now, cancel_requested=request)
     job = replace(job, cancel_requested=request)
-    return _end(job, "cancel", "cancelled", now, cause="person", last_error=_cancel_words(job))
+    return _end(job, "cancel", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job))
 
 
 def retry(
@@ -440,6 +449,10 @@ def _lease_of(job: Job) -> Lease:
     if job.lease is None:
         raise Conflict(f"job {handle(job)} is {job.state}: no attempt of it runs")
     return job.lease
+
+
+def _cancel_cause(job: Job) -> Cause:
+    return job.cancel_requested.cause if job.cancel_requested else "person"
 
 
 def _cancel_words(job: Job) -> str:

@@ -130,6 +130,22 @@ class Schedule(Definition, frozen=True, kw_only=True, forbid_unknown_fields=True
         return (*self.decisions, *decisions)[-DECISIONS_KEPT:]
 
 
+class Removed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The entry of a removed schedule. It stays for `REMOVED_KEPT`, so that versions of entries of this name rise.
+
+    A worker may have read the entry before the removal. If a new entry of the same name began with version 1 again,
+    the worker could store its decision about the old schedule over the new one.
+
+    decided  the newest instant that was decided
+    """
+
+    removed: Moment
+    decided: Moment | None = None
+
+
+REMOVED_KEPT = timedelta(days=1)
+
+
 class Span(Struct, frozen=True):
     """Some instants: the first, the last, and how many there are (at most `COUNTED`)."""
 
@@ -227,6 +243,16 @@ def schedule_of(name: str, value: dict[str, Any]) -> Schedule | None:
     """The schedule of an entry; None if the entry is damaged, or of a version with more fields: it is left alone."""
     try:
         return msgspec.convert({**value, "name": name}, Schedule)
+    except msgspec.ValidationError:
+        return None
+
+
+def removed_of(value: dict[str, Any]) -> Removed | None:
+    """The removed schedule of an entry; None if the entry is a schedule."""
+    if "removed" not in value:
+        return None
+    try:
+        return msgspec.convert(value, Removed)
     except msgspec.ValidationError:
         return None
 

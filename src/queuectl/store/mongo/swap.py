@@ -24,7 +24,7 @@ from datetime import datetime
 from typing import Any
 
 from pymongo import InsertOne, UpdateOne
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from queuectl.clock import random_bytes
 from queuectl.domain import topics
@@ -35,6 +35,9 @@ from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Swap
 
+DUPLICATE_KEY = 11000
+INSERT_TRIES = 200
+"""How often an insert is repeated while others insert the same jobs. Each repetition finds at least one job more."""
 INSERT_MS = 2000
 """The server's time limit for the insert of a plan's jobs. A repetition continues it."""
 
@@ -141,6 +144,16 @@ def _complete(base: Base, planned: Sequence[tuple[str, int]]) -> None:
         "$or": [{"_id": name, "version": version} for name, version in planned],
         "plan": {"$exists": True},
     }
+    _insert(base, wanted)
+    base["shared"].update_many(wanted, {"$unset": {"plan": ""}})
+
+
+def _insert(base: Base, wanted: Document) -> None:
+    """Insert the jobs of these plans whose ids are absent.
+
+    Another process may insert the jobs of the same plan at the same time. The server then reports that the number of a
+    job, its `_id`, exists: it looks again only for a duplicate of `id`. So the insert is repeated, and finds the job.
+    """
     insert = {"into": "jobs", "on": "id", "whenMatched": "keepExisting", "whenNotMatched": "insert"}
     steps: list[Document] = [
         {"$match": wanted},
@@ -148,5 +161,11 @@ def _complete(base: Base, planned: Sequence[tuple[str, int]]) -> None:
         {"$replaceRoot": {"newRoot": "$plan"}},
         {"$merge": insert},
     ]
-    base["shared"].aggregate(steps, maxTimeMS=INSERT_MS)
-    base["shared"].update_many(wanted, {"$unset": {"plan": ""}})
+    for left in reversed(range(INSERT_TRIES)):
+        try:
+            base["shared"].aggregate(steps, maxTimeMS=INSERT_MS)
+        except OperationFailure as error:
+            if error.code != DUPLICATE_KEY or not left:
+                raise
+        else:
+            return

@@ -21,6 +21,7 @@ from queuectl.worker.agent.output import OutputShipper
 from queuectl.worker.agent.recording import RecordResults
 from queuectl.worker.agent.renewal import Renewal
 from queuectl.worker.agent.results import OpenAttempts, ResultRecorder
+from queuectl.worker.agent.schedules import FireSchedules
 from queuectl.worker.agent.session import Session
 from queuectl.worker.agent.set_aside import SetAsideReport
 from queuectl.worker.agent.shared_settings import SharedSettings
@@ -69,6 +70,7 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
         monitor,
         heartbeat,
         Maintenance(context, policy, attempts, dead_workers, set_aside, watch),
+        FireSchedules(context, policy),
         claiming,
         OutputFaultReport(context, outputs),
     )

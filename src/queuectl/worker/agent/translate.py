@@ -55,7 +55,7 @@ def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
         argv=spec.argv,
         shell=spec.shell,
         cwd=spec.cwd,
-        env=spec.env or None,
+        env=_environment(job) or None,
         umask=spec.umask,
         timeout=None if spec.timeout is None else spec.timeout.total_seconds(),
         split=spec.split,
@@ -63,6 +63,21 @@ def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
         has_stdin=spec.stdin is not None,
     )
     return message, spec.stdin or b""
+
+
+def _environment(job: Job) -> dict[str, str]:
+    """The variables of the job, and those that tell a command its schedule, its instant and its lateness in seconds."""
+    spec = job.spec
+    if spec.schedule is None or spec.instant is None:
+        return spec.env
+    claimed = job.lease.claimed_at if job.lease else spec.instant
+    late = max(0, int((claimed - spec.instant).total_seconds()))
+    return {
+        **spec.env,
+        "QUEUECTL_SCHEDULE": spec.schedule,
+        "QUEUECTL_SCHEDULED_FOR": f"{spec.instant:%Y-%m-%dT%H:%M:%SZ}",
+        "QUEUECTL_LATE": str(late),
+    }
 
 
 def report_of(message: Exited, tail: bytes, host: str) -> Report:

@@ -1,0 +1,151 @@
+"""Reads schedules: with their next instants and their last job, and the history of their decisions."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+
+from msgspec import Struct
+
+from queuectl.domain.firing import IN_TIME
+from queuectl.domain.job import State
+from queuectl.domain.schedule import Decision, Schedule, removed_of, schedule_of
+from queuectl.errors import InvalidInput
+from queuectl.service.maintenance import PROBE
+from queuectl.service.schedules.changing import entry_named, understood
+from queuectl.store.protocol import Entry, Store
+
+_READ = 500
+"""Number of jobs that one call reads."""
+NEXT = 5
+"""Number of next instants that a schedule shows."""
+LATE = IN_TIME
+"""A schedule that is due for longer is reported as late."""
+
+
+class LastRun(Struct, frozen=True):
+    """The newest job that a schedule added for an instant. `state`: None if the job was deleted."""
+
+    instant: datetime
+    job: str
+    state: State | None
+
+
+class ScheduleStatus(Struct, frozen=True, kw_only=True):
+    """A schedule and what becomes of it.
+
+    notes    what a reader of its rule may not expect; only of a schedule that is shown alone
+    next     its next instants; None if nothing will fire: it is paused, or has ended
+    problem  why this host cannot compute the rule
+    version  the version of the entry
+    """
+
+    schedule: Schedule
+    description: str | None
+    next: tuple[datetime, ...] | None
+    last: LastRun | None
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+    version: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has no further instant."""
+        return self.schedule.next is None
+
+    def late(self, now: datetime) -> bool:
+        """Whether it is due for so long that no worker seems to fire it."""
+        due = self.schedule.due
+        return due is not None and now - due > LATE
+
+    @property
+    def failed(self) -> str | None:
+        """Why its newest instant failed; None if it did not fail."""
+        newest = self.schedule.decisions[-1:]
+        return newest[0].reason if newest and newest[0].decision == "failed" else None
+
+
+class Decided(Struct, frozen=True):
+    """A decision, and the state of its job now: None if it added no job, or the job was deleted."""
+
+    decision: Decision
+    state: State | None
+
+
+def every(store: Store) -> tuple[list[ScheduleStatus], list[str]]:
+    """All schedules by name, and the names of the entries that this program cannot read."""
+    entries = store.read_table("schedules")
+    known, unreadable = list[tuple[Schedule, Entry]](), list[str]()
+    for name, entry in sorted(entries.items()):
+        if name == PROBE or removed_of(entry.value):
+            continue
+        schedule = None if entry.unreadable else schedule_of(name, entry.value)
+        if schedule:
+            known.append((schedule, entry))
+        else:
+            unreadable.append(name)
+    states = _states(store, [job for schedule, _ in known if (job := _last_job(schedule))])
+    return [_status(each, entry, states, None) for each, entry in known], unreadable
+
+
+def one(store: Store, name: str, count: int = NEXT) -> ScheduleStatus:
+    """One schedule with its next instants. Raises NotFound."""
+    entry = entry_named(store, name)
+    schedule = understood(name, entry)
+    last = _last_job(schedule)
+    return _status(schedule, entry, _states(store, [last] if last else []), store.now(), count)
+
+
+def history(store: Store, name: str, limit: int) -> list[Decided]:
+    """The newest decisions of a schedule, the newest first. Raises NotFound."""
+    schedule = understood(name, entry_named(store, name))
+    found = [*reversed(schedule.decisions)][:limit]
+    states = _states(store, [each.job for each in found if each.job])
+    return [Decided(each, states.get(each.job) if each.job else None) for each in found]
+
+
+def _status(
+    schedule: Schedule, entry: Entry, states: dict[str, State], noted: datetime | None, count: int = NEXT
+) -> ScheduleStatus:
+    """The status. `noted`: also find the notes, for the time after this moment."""
+    description, following, notes, problem = None, None, list[str](), None
+    try:
+        rule = schedule.rule()
+        description, following = rule.describe(), _following(schedule, count)
+        notes = rule.notes(noted) if noted else []
+    except InvalidInput as error:
+        problem = error.message
+        following = (schedule.next,) if schedule.next and not schedule.paused else None
+    return ScheduleStatus(
+        schedule=schedule,
+        description=description,
+        next=following,
+        last=_last(schedule, states),
+        notes=tuple(notes),
+        problem=problem,
+        version=entry.version,
+    )
+
+
+def _following(schedule: Schedule, count: int) -> tuple[datetime, ...] | None:
+    first = schedule.next
+    if first is None or schedule.paused:
+        return None
+    return (first, *islice(schedule.forward(first), count - 1))
+
+
+def _last(schedule: Schedule, states: dict[str, State]) -> LastRun | None:
+    for decision in reversed(schedule.decisions):
+        if decision.job:
+            return LastRun(decision.instant, decision.job, states.get(decision.job))
+    return None
+
+
+def _last_job(schedule: Schedule) -> str | None:
+    return next((each.job for each in reversed(schedule.decisions) if each.job), None)
+
+
+def _states(store: Store, jobs: Iterable[str]) -> dict[str, State]:
+    ids, states = list(dict.fromkeys(jobs)), dict[str, State]()
+    for start in range(0, len(ids), _READ):
+        states |= {id: job.state for id, job in store.get(ids[start : start + _READ]).items()}
+    return states
