@@ -184,6 +184,19 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         """The id of the attempt that has the lease, or None."""
         return self.lease.attempt_id if self.lease else None
 
+    @property
+    def cancel_cause(self) -> Cause:
+        """The cause of the job after its cancel."""
+        return self.cancel_requested.cause if self.cancel_requested else "person"
+
+    @property
+    def cancel_words(self) -> str:
+        """The error of the job after its cancel."""
+        request = self.cancel_requested
+        if request is None:
+            return "cancelled"
+        return f"cancelled by {request.by}" + (f": {request.reason}" if request.reason else "")
+
     def runs_as(self, attempt_id: str | None) -> bool:
         """Whether the job runs now as this attempt, or, for None, as any attempt."""
         return self.state == "processing" and attempt_id in (None, self.attempt_id)

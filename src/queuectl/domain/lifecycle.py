@@ -178,9 +178,7 @@ def finish(job: Job, report: Report, *, now: datetime, random_number: float) -> 
     if outcome.succeeded:
         return _end(ended, "finish", "completed", now, last_error=None)
     if outcome.kind == "cancelled" or job.cancel_requested:
-        return _end(
-            ended, "finish", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
-        )
+        return _end(ended, "finish", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
     return _fail(ended, outcome, now, random_number)
 
 
@@ -188,9 +186,7 @@ def give_back(job: Job, *, now: datetime) -> Job:
     """Undo the claim of a job whose command certainly did not start: the attempt is not counted (guarantee G8)."""
     if job.cancel_requested:
         job = replace(job, attempts=job.attempts - 1)
-        return _end(
-            job, "give_back", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
-        )
+        return _end(job, "give_back", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
     back: State = "failed" if job.failures else "pending"
     return _move(job, "give_back", back, now, attempts=job.attempts - 1, lease=None)
 
@@ -202,9 +198,7 @@ def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
     )
     ended = _record(job, replace(report, outcome=lost))
     if job.cancel_requested:
-        return _end(
-            ended, "interrupt", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job)
-        )
+        return _end(ended, "interrupt", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
     return _move(ended, "interrupt", "pending", now, last_error=INTERRUPTED)
 
 
@@ -214,7 +208,7 @@ def lose(job: Job, report: Report, *, now: datetime) -> Job:
     ended = replace(_record(job, report), losses=losses)
     why = report.outcome.describe()
     if job.cancel_requested:
-        return _end(ended, "lose", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job))
+        return _end(ended, "lose", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
     if losses > job.spec.retry.max_losses:
         often = "once" if losses == 1 else f"{losses} times"
         return _end(ended, "lose", "dead", now, last_error=f"{CRASH_LOOP}: lost {often}, last: {why}")
@@ -233,7 +227,7 @@ def cancel(job: Job, *, by: str, reason: str | None, now: datetime, cause: Cause
     if job.state == "processing":
         return _move(job, "cancel", "processing", now, cancel_requested=request)
     job = replace(job, cancel_requested=request)
-    return _end(job, "cancel", "cancelled", now, cause=_cancel_cause(job), last_error=_cancel_words(job))
+    return _end(job, "cancel", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
 
 
 def retry(
@@ -449,14 +443,3 @@ def _lease_of(job: Job) -> Lease:
     if job.lease is None:
         raise Conflict(f"job {handle(job)} is {job.state}: no attempt of it runs")
     return job.lease
-
-
-def _cancel_cause(job: Job) -> Cause:
-    return job.cancel_requested.cause if job.cancel_requested else "person"
-
-
-def _cancel_words(job: Job) -> str:
-    request = job.cancel_requested
-    if request is None:
-        return "cancelled"
-    return f"cancelled by {request.by}" + (f": {request.reason}" if request.reason else "")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from queuectl.service.changing import Change
 
 PARENT = Record(Parent, "job on")
-CANCEL_REQUEST = Record(CancelRequest, "by at reason")
+CANCEL_REQUEST = Record(CancelRequest, "by at reason cause")
 LEASE = Record(Lease, "attempt_id worker slot pid claimed_at started_at until")
 ATTEMPT = Record(
     Attempt,
