@@ -29,7 +29,8 @@ from queuectl.errors import (
     Unauthenticated,
 )
 from queuectl.http.client.address import address_of
-from queuectl.http.client.channel import Patience
+from queuectl.http.client.channel import Channel, Patience
+from queuectl.http.client.credentials import Credentials
 from queuectl.http.client.remote_queue import RemoteQueue
 from queuectl.http.server_state import ServerState
 from queuectl.service.changing import Change
@@ -43,6 +44,10 @@ from queuectl.service.shapes import output as shapes
 from queuectl.store.sqlite import SqliteStore
 from servers.endpoint import free_port
 from servers.proxy import Proxy
+
+
+def token_of_a_file(text: str) -> Credentials:
+    return Credentials(text, "the local server's file")
 
 
 @pytest.fixture
@@ -159,6 +164,29 @@ class TestTokens:
         sources.environment["QUEUECTL_TOKEN"] = "admin"
         queue.status()
         queue.close()
+
+    def test_a_server_may_restart_several_times_during_one_request(self) -> None:
+        """Each start of a local server makes another token; after a kill there is none until the next start."""
+        refusal = b'{"code":"unauthenticated","detail":"the token is not known","hint":null,"exit_code":1}'
+        unknown = reply("401 Unauthorized", refusal, Queuectl_Version=__version__)
+        ok = reply("200 OK", b'{"schema":1}', Queuectl_Version=__version__)
+        tokens = [*map(token_of_a_file, ("first", "second")), None, token_of_a_file("third")]
+        with answering(unknown, unknown, unknown, ok) as server:
+            channel = Channel(address_of(server.url), lambda: tokens.pop(0), SHORT)
+            channel.read("/v1/status")
+            channel.close()
+        assert [b"Bearer" in request for request in server.requests] == [True, True, False, True]
+
+    def test_another_thread_may_have_read_the_new_token(self) -> None:
+        tokens = [token_of_a_file("old")]
+        channel = Channel(address_of("http://127.0.0.1:1"), lambda: tokens[-1], SHORT)
+        sent = channel.authorized({})
+        tokens.append(token_of_a_file("new"))
+        assert channel.renew_token(sent)
+        assert channel.renew_token(sent), (
+            "the second thread was refused with the old token, and has to try the new one"
+        )
+        assert not channel.renew_token(channel.authorized({}))
 
 
 class TestReads:

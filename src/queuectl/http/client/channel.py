@@ -98,7 +98,7 @@ class Channel:
             except (NotSent, ReplyLost, faults.NoServer) as error:
                 tries.failed(error, within)
                 continue
-            refused = None if reply.status < 400 else self._refused(reply, document, tries)
+            refused = None if reply.status < 400 else self._refused(reply, document, tries, sent)
             if reply.status < 400 or (refused and reply.status in handled):
                 return Answer(reply.status, document, reply.headers, tries.was_sent, refused)
             if refused:
@@ -118,12 +118,16 @@ class Channel:
         """The headers with the token, if there is one."""
         if not self._has_token:
             self._token, self._has_token = self._find_token(), True
-        return {**headers, **({"Authorization": f"Bearer {self._token.token}"} if self._token else {})}
+        return {**headers, **_authorization(self._token)}
 
-    def renew_token(self) -> bool:
-        """Read the token again: a server that was restarted has another one. Returns whether it has changed."""
-        before, self._token = self._token, self._find_token()
-        return self._token != before and self._token is not None
+    def renew_token(self, sent: Mapping[str, str]) -> bool:
+        """Read the token again after a request with these headers was refused. Returns whether it is another one now.
+
+        A server that was restarted has another token. The comparison is with what was sent, not with what is known:
+        another thread may have read the new token since. A server that was killed has none until the next one begins.
+        """
+        self._token = self._find_token()
+        return _authorization(self._token).get("Authorization") != sent.get("Authorization")
 
     def explained(self, error: QueuectlError) -> QueuectlError:
         """The error; if the server does not accept the caller, with what the client knows: where the token is from."""
@@ -142,14 +146,16 @@ class Channel:
         """Close the connections."""
         self.connections.close()
 
-    def _refused(self, reply: Reply, document: dict[str, Any], tries: "_Tries") -> QueuectlError | None:
+    def _refused(
+        self, reply: Reply, document: dict[str, Any], tries: "_Tries", sent: Mapping[str, str]
+    ) -> QueuectlError | None:
         """The error of a problem; None if the request is to be tried again."""
         error = faults.error_of(reply, document, self.address.url)
         if isinstance(error, OutcomeUnknown):
             tries.lost(error)
         elif reply.status in (429, 503) and (after := reply.headers.get("retry-after", "")).isdecimal():
             tries.refused(error, int(after))
-        elif not (isinstance(error, Unauthenticated) and tries.may_renew_token() and self.renew_token()):
+        elif not (isinstance(error, Unauthenticated) and self.renew_token(sent)):
             return self.explained(error)
         return None
 
@@ -163,7 +169,6 @@ class _Tries:
         self._patience = usual if patience is None else patience
         self._deadline = boottime() + self._patience
         self._pauses = _pauses()
-        self._renewed = False
         self._silence = 0.0
         self.was_sent = False
 
@@ -171,11 +176,6 @@ class _Tries:
     def connect_timeout(self) -> float:
         """Seconds that the next connection may take."""
         return max(self._deadline - boottime(), 0.5)
-
-    def may_renew_token(self) -> bool:
-        """Whether the token was not read again yet."""
-        first, self._renewed = not self._renewed, True
-        return first
 
     @property
     def reply_timeout(self) -> float:
@@ -229,6 +229,10 @@ class _Tries:
                 "repeating the same command is safe",
             ) from error
         raise error
+
+
+def _authorization(token: Credentials | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token.token}"} if token else {}
 
 
 def _pauses() -> Iterator[float]:

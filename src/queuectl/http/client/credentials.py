@@ -75,7 +75,7 @@ def find(
     url: str, environment: Mapping[str, str], *, token: str | None = None, insecure_http: bool = False
 ) -> Credentials | None:
     """The token for a server, or None. `token` is the one that the caller gives. Any other one
-    is is read again at each call: a local server that restarts has another one.
+    is read again at each call: a local server that restarts has another one.
 
     Raises InvalidInput if the token would go over the network in clear, or its file cannot be used. Whoever may open a
     Unix socket needs no token.

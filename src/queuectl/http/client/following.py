@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from queue import Empty, SimpleQueue
@@ -142,10 +142,10 @@ class Follower:
         finally:
             if not is_stream:
                 connection.close()
-        self._refused(reply)
+        self._refused(reply, authorized)
         return None
 
-    def _refused(self, reply: Reply) -> None:
+    def _refused(self, reply: Reply, sent: Mapping[str, str]) -> None:
         """Raise the error of an answer that is no stream, unless a later try may be answered, or the output has ended.
 
         The event of the end may have been lost: then the server has no more events, or no job any more.
@@ -157,7 +157,7 @@ class Follower:
         error = faults.error_of(reply, document, self._channel.address.url)
         if isinstance(error, NotFound) and self._last_id is not None:
             self._end = Event("end", None, {"state": None})
-        elif not (isinstance(error, Unauthenticated) and self._channel.renew_token()):
+        elif not (isinstance(error, Unauthenticated) and self._channel.renew_token(sent)):
             raise self._channel.explained(error)
 
     def _say(self, why: str) -> None:
