@@ -390,6 +390,18 @@ def test_no_write_is_acknowledged_on_a_deleted_file(sqlite: SqliteGround, then: 
     store.close()
 
 
+def test_a_moved_file_is_not_described(sqlite: SqliteGround) -> None:
+    """The server describes the store again after each outage: a FileNotFoundError there was a traceback in its log."""
+    store = SqliteStore.open(sqlite.path)
+    store.add([new_job("a")])
+    sqlite.path.rename(sqlite.path.with_name("elsewhere.db"))
+    with pytest.raises(StoreUnusable, match="deleted or replaced"):
+        store.describe()
+    sqlite.path.with_name("elsewhere.db").rename(sqlite.path)
+    assert store.describe().details["jobs"] == "1"
+    store.close()
+
+
 def test_a_file_counts_as_deleted_if_its_directory_was_moved(tmp_path: Path) -> None:
     directory = tmp_path / "here"
     store = SqliteStore.open(directory / "queue.db")

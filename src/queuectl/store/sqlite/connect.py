@@ -69,13 +69,14 @@ class Database:
         try:
             found = os.stat(self.path)
         except (FileNotFoundError, NotADirectoryError):
-            raise self._gone() from None
+            raise self.gone() from None
         except OSError:
             return  # for example without permission for the directory; SQLite reports the fault
         if self._file != (found.st_dev, found.st_ino):
-            raise self._gone()
+            raise self.gone()
 
-    def _gone(self) -> StoreGone:
+    def gone(self) -> StoreGone:
+        """The error for a file that was deleted or replaced."""
         return StoreGone(
             f"{self.path} was deleted or replaced while it was open",
             "put it back, or restart this program",
@@ -124,7 +125,7 @@ class Database:
         try:
             found = os.stat(self.path)
         except FileNotFoundError:
-            raise self._gone() from None
+            raise self.gone() from None
         self._file = (found.st_dev, found.st_ino)
         self._ready = True
 

@@ -17,7 +17,18 @@ _BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
 def describe(connection: apsw.Connection, database: Database) -> Description:
-    """Describe the database. Reads over the writing connection, because its settings decide the durability."""
+    """Describe the database. Reads over the writing connection, because its settings decide the durability.
+
+    Raises StoreGone if the file was deleted or moved away: the open connection does not notice that.
+    """
+    database.refuse_replaced()
+    try:
+        return _described(connection, database)
+    except FileNotFoundError:  # it was deleted since
+        raise database.gone() from None
+
+
+def _described(connection: apsw.Connection, database: Database) -> Description:
     synchronous = connection.pragma("synchronous")
     durability: Durability = "power-safe" if synchronous >= 2 else "memory-safe"
     return Description(
