@@ -1,6 +1,7 @@
 """`queuectl token`, `login` and `logout`: their output, the stored files and the permissions of the files."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -83,6 +84,21 @@ class TestTokens:
         shown = queuectl("token", "list", "--json")
         assert secret[14:] not in shown
         assert "digest" not in shown
+
+    def test_a_narrow_list_shows_the_whole_names(self, queuectl: CommandLine) -> None:
+        queuectl("token", "create", "prometheus", "--scope", "view")
+        queuectl("token", "create", "deploy", "--scope", "enqueue,operate")
+        variables = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        terminal = Terminal([sys.executable, "-m", "queuectl", "token", "list"], columns=40, **variables)
+        assert terminal.wait() == 0
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.text).splitlines()
+        terminal.close()
+        assert [line.split()[0] for line in lines] == ["NAME", "deploy", "prometheus"]
+        assert max(map(len, lines)) <= 40
+
+    def test_an_unknown_scope_is_refused_with_the_scopes(self, queuectl: CommandLine) -> None:
+        queuectl("token", "create", "a", "--scope", "viw", code=2)
+        assert "there is no scope 'viw' (the scopes are view, operate, enqueue, admin)" in queuectl.err
 
     def test_an_existing_name_is_a_conflict(self, queuectl: CommandLine) -> None:
         queuectl("token", "create", "a", "--scope", "view")

@@ -85,7 +85,7 @@ def list_(session: "Session") -> int:
         return 0
     now = session.queue.now() if found else None
     rows = [_row(token, now) for token in found if now is not None]
-    table(session, COLUMNS, rows, ("id", "created by", "queues"))
+    table(session, COLUMNS, rows, ("id", "created by", "queues", "last used"))
     return 0
 
 

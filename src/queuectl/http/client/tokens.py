@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from msgspec import UNSET, UnsetType
 
-from queuectl.domain.token import Issued, Token
+from queuectl.domain.token import Issued, Token, grant
 from queuectl.errors import OutcomeUnknown
 from queuectl.http.client.channel import Answer, Channel, part
 from queuectl.http.client.decoding import understood
@@ -27,6 +27,7 @@ def create(
     queues: Sequence[str] | None,
 ) -> Issued:
     """A new token. If a reply with a secret is lost, nothing shows the secret again."""
+    grant(scopes, queues)  # raises what a store itself raises
     body: dict[str, object] = {
         "name": name,
         "scopes": list(scopes),
