@@ -131,3 +131,24 @@ def test_the_hint_of_a_wrong_type_names_the_description_of_the_api(server: Clien
         {"pointer": "/paused", "detail": "paused: true or false is expected, not a text"}
     ]
     assert answer.document["hint"] == "GET /openapi.json has the fields"
+
+
+def test_the_error_of_an_enumeration_names_its_values(server: Client) -> None:
+    answer = server("POST", "/v1/tokens", {"name": "a", "scopes": ["view", "operat"]})
+    assert answer.document["errors"] == [
+        {"pointer": "/scopes/1", "detail": "scopes[1]: 'operat' is none of admin, enqueue, operate, view"}
+    ]
+    assert answer.document["hint"] == "did you mean operate?"
+    answer = server("GET", "/v1/jobs?sort=creatd")
+    assert answer.document["detail"].startswith("query parameter sort: 'creatd' is none of created, ")
+    assert answer.document["hint"] == "did you mean created?"
+
+
+def test_a_wrong_time_of_a_job_is_reported_with_its_field(server: Client) -> None:
+    for field in ("run_at", "scheduled_at"):
+        answer = server("POST", "/v1/jobs", {"command": "true", field: "tomorrow"})
+        assert answer.document["detail"] == f"{field}: 'tomorrow' is not a time"
+    queued = server("POST", "/v1/jobs", {"command": "true", "id": "later"})
+    assert queued.status == 201
+    answer = server("PATCH", "/v1/jobs/later", {"run_at": "tomorrow"})
+    assert answer.document["errors"] == [{"pointer": "/run_at", "detail": "run_at: 'tomorrow' is not a time"}]

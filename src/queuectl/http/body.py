@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from queuectl.config import nearest
 from queuectl.errors import InvalidInput
+from queuectl.http import choices
 from queuectl.http.problem import Refusal
 from queuectl.service import mistakes
 
@@ -37,8 +38,8 @@ def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
     try:
         return msgspec.convert(values, wanted, strict=False)
     except msgspec.ValidationError as error:
-        found = mistakes.explain(error, list(is_list))
-        raise InvalidInput(f"query parameter {found.message}") from error
+        found = choices.explained(mistakes.explain(error, list(is_list), hint=None), error, wanted)
+        raise InvalidInput(f"query parameter {found.message}", found.hint) from error
 
 
 @cache
@@ -112,7 +113,8 @@ def decode(raw: bytes, wanted: Any) -> Any:
         value = msgspec.json.decode(raw, type=wanted)
     except msgspec.ValidationError as error:
         mistakes.refuse_duplicates(raw)
-        raise mistakes.explain(error, _names(wanted), "GET /openapi.json has the fields") from error
+        found = mistakes.explain(error, _names(wanted), "GET /openapi.json has the fields")
+        raise choices.explained(found, error, wanted) from error
     except msgspec.DecodeError as error:
         raise malformed(raw, error) from error
     except UnicodeDecodeError as error:

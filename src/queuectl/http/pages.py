@@ -41,7 +41,10 @@ WHAT_TO_DO = {
 
 def page(title: str, body: str) -> str:
     """A whole page. `body` is HTML."""
-    head = f'<meta charset="utf-8"><title>{escape(title)} – queuectl</title>'
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)} – queuectl</title>"
+    )
     return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1>{body}</body></html>\n'
 
 

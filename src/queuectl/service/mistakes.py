@@ -66,7 +66,7 @@ def malformed(raw: bytes, error: Exception) -> InvalidInput:
 def explain(
     error: msgspec.ValidationError,
     fields: list[str],
-    hint: str = "queuectl enqueue --help names the fields",
+    hint: str | None = "queuectl enqueue --help names the fields",
 ) -> InvalidInput:
     """The error for a wrong field, in the words of queuectl, with the nearest valid name and the JSON pointer."""
     text = str(error)

@@ -36,6 +36,16 @@ def read_time(text: str, now: datetime) -> Time:
     return Time(at) if at.tzinfo else _local(at, word)
 
 
+def time_of(field: str, text: str, now: datetime) -> datetime:
+    """The time that a field of a JSON document means. Raises InvalidInput with the name of the field."""
+    try:
+        return read_time(text, now).at
+    except InvalidInput as error:
+        found = InvalidInput(f"{field}: {error.message}", error.hint)
+        found.pointer = f"/{field}"
+        raise found from error
+
+
 def _epoch(word: str) -> datetime:
     digits = word[1:]
     if not (digits.isascii() and digits.replace(".", "", 1).isdigit()) or len(digits) > 20:

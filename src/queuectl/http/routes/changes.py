@@ -15,7 +15,7 @@ from queuectl.http.table import NoBody, Route
 from queuectl.service import shapes
 from queuectl.service.changing import Change
 from queuectl.service.operation import Operation
-from queuectl.service.times import read_time
+from queuectl.service.times import time_of
 
 ERRORS = ("not_found", "conflict", "changed", "unreadable")
 
@@ -80,7 +80,7 @@ def edit(call: Call) -> Reply:
     asked: Edit = call.body
     if asked == Edit():
         raise InvalidInput("no change is given", "give priority, run_at or queue")
-    run_at = None if asked.run_at is None else read_time(asked.run_at, call.queue.now()).at
+    run_at = None if asked.run_at is None else time_of("run_at", asked.run_at, call.queue.now())
     steps = call.queue.edit(
         [call.path["ref"]],
         priority=asked.priority,

@@ -15,7 +15,7 @@ from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import InvalidInput
 from queuectl.service.request import checks
 from queuectl.service.request.fields import After, Backoff, JobRequest, text_of
-from queuectl.service.times import read_time
+from queuectl.service.times import time_of
 
 try:  # `hashlib` loads OpenSSL, which costs every short command 10 ms. This module has the same function.
     from _blake2 import blake2b
@@ -119,7 +119,7 @@ def start_of(request: JobRequest, now: datetime) -> datetime:
         raise InvalidInput(f"{given[0]} and {given[1]} say the same thing twice", "give one of them")
     if request.delay is not None:
         return in_range(now + checks.duration_of("delay", request.delay, timedelta(0)))
-    return read_time(request.run_at or request.scheduled_at or "", now).at
+    return time_of(given[0], request.run_at or request.scheduled_at or "", now)
 
 
 def command_of(request: JobRequest) -> tuple[str | None, tuple[str, ...] | None]:
