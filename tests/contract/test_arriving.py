@@ -104,3 +104,13 @@ def test_a_pending_job_arrives_and_is_claimed(store: Store) -> None:
     assert statuses(store.save([replace(job, version=added.job.version)])) == ["accepted"]
     [claimed] = store.claim("w1", (), 5, LEASE)
     assert (claimed.number, claimed.attempts, claimed.history) == (4, 4, (PAST,))
+
+
+@pytest.mark.doubles
+def test_a_number_that_no_store_can_count_on_from_is_not_kept(store: Store) -> None:
+    wrong = [2**53, 10**15 + 1, 2**63 - 1, -4]
+    added = store.add([replace(new_job(f"j{n}"), number=n) for n in wrong])
+    assert [each.job.number for each in added] == [1, 2, 3, 4]
+    high = store.add([replace(new_job("high"), number=10**15), new_job("next")])
+    assert [each.job.number for each in high] == [10**15, 10**15 + 1]
+    assert sorted(store.get(["j-4", "high", "next"])) == ["high", "j-4", "next"]

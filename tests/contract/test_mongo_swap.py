@@ -1,5 +1,7 @@
 """A change of an entry of MongoDB with jobs is three writes; a process can die, or sleep, between any two of them."""
 
+from datetime import timedelta
+
 import pytest
 
 from contract.grounds import MongoGround, race
@@ -7,7 +9,7 @@ from contract.mongo_steps import Actor
 from factories import NOW, new_job, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.query import Filter, Page
-from queuectl.store.mongo import MongoStore, swap
+from queuectl.store.mongo import MongoStore, purge, swap
 from queuectl.store.protocol import Entry, Swap
 
 
@@ -112,3 +114,57 @@ def test_several_readers_complete_the_same_plan_at_once(ground: MongoGround, sto
         answers = race(*[lambda r=reader: r.read_table("schedules") for reader in readers])
         assert all(f"s{turn}" in answer for answer in answers)
         assert len(store.find(Filter(id_prefix=f"{turn}-"), Page(limit=100)).jobs) == 50
+
+
+def end(store: MongoStore) -> None:
+    """Cancel all jobs, and delete them."""
+    jobs = store.find(Filter(), Page()).jobs
+    cancelled = [lifecycle.cancel(job, by="x", now=NOW, reason=None) for job in jobs]
+    assert set(statuses(store.save(cancelled))) == {"accepted"}
+    assert len(store.purge(Filter(), 9)) == len(jobs)
+
+
+@pytest.mark.parametrize("read", ["table", "upcoming"])
+def test_a_plan_left_behind_inserts_no_job_that_was_purged(
+    ground: MongoGround, store: MongoStore, read: str
+) -> None:
+    by_hand(ground).until("shared.update_many").kill()
+    end(store)
+    found = store.read_table("schedules") if read == "table" else store.upcoming(9)
+    assert len(found) == (1 if read == "table" else 0)
+    assert ids(store) == []
+    assert store.read_table("schedules")["s"] == Entry({"n": 1}, 1)
+
+
+def test_a_job_ends_in_the_moment_of_a_purge(ground: MongoGround, store: MongoStore) -> None:
+    store.add([new_job("z")])
+    store.save([lifecycle.cancel(store.get(["z"])["z"], by="x", now=NOW, reason=None)])
+    late = Actor(ground.base, lambda base: purge.purge(base, Filter(), 9, None)).until("shared.find")
+    by_hand(ground).until("shared.update_many").kill()
+    assert late.finish() == ["z"]
+    assert ids(store) == ["a", "b"]
+
+
+def test_an_unfinished_change_is_found_before_entries_that_are_due_sooner(
+    ground: MongoGround, store: MongoStore
+) -> None:
+    store.swap([Swap("schedules", f"sooner{n}", {}, 0, due=NOW - timedelta(days=1)) for n in range(3)])
+    planned = Swap("schedules", "s", {"n": 1}, 0, due=NOW + timedelta(days=1), adding=FIRE[0].adding)
+    by_hand(ground, [planned]).until("shared.aggregate").kill()
+    assert [each.key for each in store.upcoming(1)] != ["s"]
+    assert ids(store) == ["a", "b"]
+    assert [(each.key, each.due) for each in store.upcoming(9)][-1] == ("s", NOW + timedelta(days=1))
+
+
+def test_a_late_process_does_not_remove_the_plan_of_an_entry_that_was_made_again(
+    ground: MongoGround, store: MongoStore
+) -> None:
+    late = by_hand(ground).until("shared.update_many")
+    assert store.read_table("schedules")["s"].version == 1
+    assert store.swap([Swap("schedules", "s", None, 1)]) == [True]
+    by_hand(ground, [Swap("schedules", "s", {"n": 2}, 0, adding=(new_job("c"),))]).until(
+        "shared.aggregate"
+    ).kill()
+    late.finish()
+    assert store.read_table("schedules")["s"] == Entry({"n": 2}, 1)
+    assert ids(store) == ["a", "b", "c"]

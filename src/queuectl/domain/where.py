@@ -383,7 +383,9 @@ def _time(term: Term, now: datetime) -> datetime:
     if value[:4].isdigit() and value[4:5] == "-":
         at = parse_instant(value)
         if at.tzinfo is None:
-            raise InvalidInput(f"{term.field}: {value} has no zone", f"write a zone: {term.field}:{value}Z")
+            raise InvalidInput(
+                f"{term.field}: {value} has no zone", f"for example: {term.field}:{at.isoformat()}Z"
+            )
         return at
     try:
         return max(now - parse_duration(value), _FIRST)

@@ -19,6 +19,7 @@ from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.errors import StoreAbsent
 from queuectl.store.driver import filters, paging, verdict
 from queuectl.store.driver.notifier import Local, Notifier
+from queuectl.store.driver.numbering import brought
 from queuectl.store.driver.paging import parse_cursor, position
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import (
@@ -75,7 +76,7 @@ class MemoryStore:
         holder = self._holder(job)
         if holder:
             return Added("duplicate", holder)
-        self._last_number = max(self._last_number + 1, job.number)
+        self._last_number = max(self._last_number + 1, brought(job))
         stored = self._jobs[job.id] = replace(job, number=self._last_number)
         return Added("added", stored)
 

@@ -172,7 +172,7 @@ class Store(Protocol):
         """Insert each job if its id is absent. Returns the result for each job, in order.
 
         Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch. A job that
-        brings a number which is higher than all assigned ones keeps it, so an import into an empty store keeps numbers.
+        brings a number which is higher than all assigned ones, and at most 10¹⁵, keeps it: an import keeps numbers.
         """
 
     def get(self, ids: Sequence[str]) -> Jobs:

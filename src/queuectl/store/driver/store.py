@@ -159,7 +159,11 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
         self._notifier.tell(topics.ENDS)
 
     def read_table(self, table: Table, keys: Sequence[str] | None = None) -> dict[str, Entry]:
-        return {} if keys == [] else self.session.read(self._verbs.registry.read_table, table, keys)
+        return (
+            {}
+            if keys is not None and not keys
+            else self.session.read(self._verbs.registry.read_table, table, keys)
+        )
 
     def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
         return self.swap([Swap(table, key, value, version)])[0]

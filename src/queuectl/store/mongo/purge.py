@@ -10,7 +10,7 @@ from queuectl.clock import random_bytes
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter, Unreadable
 from queuectl.store.driver import codec, paging
-from queuectl.store.mongo import documents, ended_counts, find
+from queuectl.store.mongo import documents, ended_counts, find, swap
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
 
@@ -30,6 +30,7 @@ def purge(base: Base, wanted: Filter, limit: int, _now: object) -> list[str]:
     if limit < 1 or not condition["state"]["$in"]:
         return []
     ids = {job.number: job.id for job in oldest_jobs(base, wanted, limit)}
+    swap.complete_all(base)  # after the jobs were chosen: no plan may insert a deleted job again
     gone = _delete(base, list(ids), condition)
     return [id for number, id in ids.items() if number in gone]
 
@@ -38,6 +39,7 @@ def discard(base: Base, numbers: Sequence[int], _now: object) -> list[int]:
     """Delete the jobs with these numbers that cannot be decoded, in any state."""
     there: Document = {"state": {"$exists": True}}
     _, damaged = codec.sift(base["jobs"].find({"_id": {"$in": list(numbers)}, **there}), documents.job)
+    swap.complete_all(base)
     return sorted(_delete(base, [each.number for each in damaged], there))
 
 

@@ -9,6 +9,7 @@ from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
 from queuectl.store.mongo import ended_counts, notify, swap
 from queuectl.store.mongo.connect import Base, for_changing_one
+from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Entry, Table, Upcoming
 
 
@@ -72,8 +73,14 @@ def read_table(base: Base, table: Table, keys: Sequence[str] | None) -> dict[str
 
 def upcoming(base: Base, limit: int) -> list[Upcoming]:
     """The entries that need work, soonest first."""
-    found = base["shared"].find({"due": {"$exists": True}}).sort("due").limit(limit)
-    return [
-        codec.upcoming(entry["table"], entry["key"], entry.get("value"), entry.get("version"), entry["due"])
-        for entry in swap.completed(base, found)
-    ]
+    while True:
+        found = list(base["shared"].find({"due": {"$exists": True}}).sort("due").limit(limit))
+        if not any("plan" in entry for entry in found):
+            return list(map(_upcoming, found))
+        swap.completed(base, found)  # their times are known only now
+
+
+def _upcoming(entry: Document) -> Upcoming:
+    return codec.upcoming(
+        entry["table"], entry["key"], entry.get("value"), entry.get("version"), entry["due"]
+    )

@@ -1,20 +1,27 @@
 """Changes entries of the shared tables, and adds their jobs, without transactions.
 
-The invariant: the jobs of a change are stored if and only if the entry was changed. A process can die between any two
-writes, so the change is three writes, and the first one is the commit point:
+The invariant: the jobs of a change are stored once if the entry was changed, and never otherwise. A process can die
+between any two writes, so the change is three writes, and the first one is the commit point:
 
-    1. The entry gets its new value and version, and the documents of its jobs as `plan`.
+    1. The entry gets its new value and version, and the documents of its jobs as `plan`. Its time `due` is zero
+       meanwhile, and the new time is `then`.
     2. One aggregation reads the plan and inserts its jobs whose ids are absent.
-    3. The plan is removed from the entry.
+    3. The plan is removed from the entry, and `due` becomes `then`.
 
     died after  what follows
     nothing     nothing was changed
-    1           whoever reads the entry next does 2 and 3 (`completed`), before it can know the version
+    1           the next `upcoming` finds the entry first, because of its time, and does 2 and 3; so does every other
+                reader of the entry, before it can know the version
     2           the same; the jobs are known, so nothing is inserted
 
-An entry with a plan is never changed: its version is unknown to everybody who has not completed the plan. A process
-that was suspended between 1 and 2 inserts nothing if its plan was removed meanwhile, because the server reads the plan
-in the command that inserts. An insert by the process itself could store a job again that ran and was purged meanwhile.
+- An entry with a plan is never changed: only a process that has completed the plan knows its version.
+- A process that was suspended between 1 and 2 inserts nothing if its plan was removed meanwhile, because the server
+  reads the plan in the command that inserts. An insert by the process itself could store a job again that ran and was
+  deleted meanwhile.
+- A job is deleted only after all plans were completed (`complete_all`). Otherwise a plan that was left after 2 could
+  insert the deleted job again.
+- A plan is completed by the stamp of its change. The name and the version are not enough: an entry can be removed and
+  made again.
 
 Shown by tests/contract/test_mongo_swap.py.
 """
@@ -35,6 +42,11 @@ from queuectl.store.mongo.documents import Document
 from queuectl.store.mongo.faults import duplicates
 from queuectl.store.protocol import Swap
 
+Plan = tuple[str, int, str]
+"""The name and the version of an entry with a plan, and the stamp of the change that made the plan."""
+PLANS_AT_ONCE = 10
+_FIRST = 0
+"""The time `due` of an entry with a plan, which comes before all others."""
 DUPLICATE_KEY = 11000
 INSERT_TRIES = 200
 """How often an insert is repeated while others insert the same jobs. Each repetition finds at least one job more."""
@@ -57,8 +69,18 @@ def swap(base: Base, swaps: Sequence[Swap], now: datetime) -> list[bool]:
 def completed(base: Base, entries: Iterable[Document]) -> list[Document]:
     """These entries, after their plans were completed."""
     found = list(entries)
-    _complete(base, [(entry["_id"], entry["version"]) for entry in found if "plan" in entry])
+    _complete(base, _planned(found))
     return found
+
+
+def complete_all(base: Base) -> None:
+    """Complete every plan."""
+    while planned := _planned(base["shared"].find({"due": _FIRST}).limit(PLANS_AT_ONCE)):
+        _complete(base, planned)
+
+
+def _planned(entries: Iterable[Document]) -> list[Plan]:
+    return [(each["_id"], each["version"], each["stamps"][-1]) for each in entries if "plan" in each]
 
 
 def _name(swap: Swap) -> str:
@@ -88,9 +110,8 @@ def _write(base: Base, swaps: Sequence[Swap], now: datetime) -> set[str]:
         accepted = -1
     names = {_name(each) for each in swaps}
     made = names if accepted == len(swaps) else _stamped(base, names, stamp)
-    _complete(
-        base, [(_name(each), each.version + 1) for each in swaps if each.adding and _name(each) in made]
-    )
+    planned = [each for each in swaps if each.adding and _name(each) in made]
+    _complete(base, [(_name(each), each.version + 1, stamp) for each in planned])
     return made
 
 
@@ -107,7 +128,8 @@ def _plans(base: Base, swaps: Sequence[Swap], now: datetime) -> list[list[Docume
 
 def _change(swap: Swap, plan: list[Document], stamp: str) -> Any:
     sent = codec.swap(swap)
-    values = {"value": sent["value"], "due": sent["due"], "plan": plan or None}
+    times = {"due": _FIRST, "then": sent["due"], "plan": plan} if plan else {"due": sent["due"]}
+    values = {"value": sent["value"], **times}
     present = {name: value for name, value in values.items() if value is not None}
     if not swap.version:
         return InsertOne(
@@ -125,8 +147,8 @@ def _change(swap: Swap, plan: list[Document], stamp: str) -> Any:
         "$inc": {"version": 1},
         "$push": {"stamps": {"$each": [stamp], "$slice": -documents.STAMPS_KEPT}},
     }
-    if swap.due is None:
-        change["$unset"] = {"due": ""}
+    if absent := {name: "" for name, value in values.items() if value is None}:
+        change["$unset"] = absent
     return UpdateOne(_expected(swap), change)
 
 
@@ -136,16 +158,17 @@ def _stamped(base: Base, names: set[str], stamp: str) -> set[str]:
     return {str(entry["_id"]) for entry in found}
 
 
-def _complete(base: Base, planned: Sequence[tuple[str, int]]) -> None:
-    """Insert the jobs of these plans, each of an entry at this version, and remove the plans."""
+def _complete(base: Base, planned: Sequence[Plan]) -> None:
+    """Insert the jobs of these plans, and remove the plans."""
     if not planned:
         return
     wanted = {
-        "$or": [{"_id": name, "version": version} for name, version in planned],
+        "$or": [{"_id": name, "version": version, "stamps": stamp} for name, version, stamp in planned],
         "plan": {"$exists": True},
     }
     _insert(base, wanted)
-    base["shared"].update_many(wanted, {"$unset": {"plan": ""}})
+    time = {"$ifNull": ["$then", "$$REMOVE"]}
+    base["shared"].update_many(wanted, [{"$set": {"due": time}}, {"$unset": ["plan", "then"]}])
 
 
 def _insert(base: Base, wanted: Document) -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
+from queuectl.store.driver.numbering import brought
 from queuectl.store.driver.verdict import SaveResult
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.sql import statements
@@ -19,7 +20,7 @@ SQL = statements("jobs")
 def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
-    numbers = line.value(SQL["import" if any(job.number for job in jobs) else "add"], (codec.to_json(rows),))
+    numbers = line.value(SQL["import" if any(map(brought, jobs)) else "add"], (codec.to_json(rows),))
     return [
         _why_not(line, job, now) if number is None else Added("added", replace(job, number=number))
         for job, number in zip(jobs, numbers, strict=True)
@@ -46,7 +47,7 @@ def _row(place: int, job: Job, now: datetime) -> dict[str, Any]:
     row["waiting_for"] = job.waiting_for or None
     return {
         "place": place,
-        "number": job.number,
+        "number": brought(job),
         "id": job.id,
         "version": job.version,
         "due": codec.due(job, now),

@@ -13,6 +13,7 @@ import msgspec
 from queuectl.domain.job import Job
 from queuectl.errors import UnreadableJob
 from queuectl.store.driver import codec
+from queuectl.store.driver.numbering import brought
 
 _HASH = (
     "state",
@@ -76,7 +77,7 @@ def _once(job: Job) -> dict[str, Any]:
         "spec": codec.to_json(spec),
         "key": spec.unique_key,
         "marks": marks or None,
-        "number": str(job.number) if job.number else None,
+        "number": str(brought(job)) if brought(job) else None,
     }
 
 

@@ -79,7 +79,15 @@ class ArchivedStore(RedisStore):
             return self._queue.add(jobs)
 
     def _swap(self, swaps: Sequence[Swap]) -> list[bool]:
-        return [self._swap_one(each) for each in swaps]
+        made = list[bool]()
+        for each in swaps:
+            try:
+                made.append(self._swap_one(each))
+            except StoreError as error:
+                if not any(made):
+                    raise  # raised unchanged: nothing was changed
+                raise OutcomeUnknown(f"a part was stored: {error.message}", error.hint) from error
+        return made
 
     def _swap_one(self, swap: Swap) -> bool:
         try:
