@@ -26,7 +26,7 @@ def test_ended_jobs_are_answered_at_once_with_their_outcome(server: Client, queu
     [job] = answer["jobs"]
     assert (job["id"], job["state"], job["outcome"]) == ("a", "dead", "exited")
     assert job["exit_code"] not in (None, 0)
-    assert (answer["waiting"], answer["obstacles"]) == (0, [])
+    assert (answer["missing"], answer["waiting"], answer["obstacles"]) == (["deleted"], 0, [])
 
 
 def test_the_time_ends_the_wait_and_the_obstacles_are_named(server: Client, queue: LocalQueue) -> None:

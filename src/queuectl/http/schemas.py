@@ -185,7 +185,9 @@ SCHEMAS: dict[str, Schema] = {
     "Explanation": a_document(of_record(diagnosis.EXPLANATION)["properties"]),
     "Resolved": a_document(jobs=a_list(TEXT), dependencies=a_list(TEXT)),
     "Counts": a_document(queues={"type": "object", "additionalProperties": COUNTS}),
-    "Waited": a_document(done=FLAG, jobs=a_list(_WAITED), waiting=COUNT, obstacles=a_list(TEXT)),
+    "Waited": a_document(
+        done=FLAG, jobs=a_list(_WAITED), missing=a_list(TEXT), waiting=COUNT, obstacles=a_list(TEXT)
+    ),
     "Output": a_document(
         job=TEXT,
         attempt=or_null(COUNT),

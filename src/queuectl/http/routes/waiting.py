@@ -67,7 +67,10 @@ async def wait(call: Call) -> Reply:
     still = [job for job in jobs.values() if not job.ended]
     obstacles = [] if done else await in_time(call.server, call.queue.obstacles, still[:OBSTACLES_OF])
     shown = [shapes.waited(jobs[id]) for id in ids if id in jobs]
-    return Reply(document(done=done, jobs=shown, waiting=len(still), obstacles=list(obstacles)))
+    missing = [id for id in ids if id not in jobs]
+    return Reply(
+        document(done=done, jobs=shown, missing=missing, waiting=len(still), obstacles=list(obstacles))
+    )
 
 
 def _meant(call: Call) -> Sequence[str]:
