@@ -83,6 +83,28 @@ class Flood(Impostor):
                 self.sent += peer.send(self._piece[self.sent % len(self._piece) :])
 
 
+class Holding(Impostor):
+    """Holds each request for some seconds before its answer, as a server does whose client waits for a job."""
+
+    def __init__(self, answers: Sequence[bytes], seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(answers)
+
+    def _answer(self, peer: socket.socket, answer: bytes) -> None:
+        time.sleep(self._seconds)
+        super()._answer(peer, answer)
+
+
+@contextmanager
+def holding(seconds: float, *answers: bytes) -> Iterator[Holding]:
+    """A server that holds each request while the block runs."""
+    server = Holding(answers, seconds)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @contextmanager
 def flooding(answer: bytes, piece: bytes) -> Iterator[Flood]:
     """A server that sends without end while the block runs."""

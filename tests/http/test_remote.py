@@ -13,7 +13,7 @@ from cli.acting import Actor
 from facts import eventually
 from http_client import Client
 from http_cutter import MOMENTS, Cutter, Moment, cutting
-from http_impostor import answering, flooding, reply
+from http_impostor import answering, flooding, holding, reply
 from http_remote import HTML, SHORT, fault, opened
 from queuectl import __version__
 from queuectl.domain.job import Job
@@ -28,6 +28,8 @@ from queuectl.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from queuectl.http.client import channel as channel_module
+from queuectl.http.client import waiting
 from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Channel, Patience
 from queuectl.http.client.credentials import Credentials
@@ -105,6 +107,24 @@ class TestUnreachable:
             with cutting(server.port, port):
                 thread.join()
         assert len(found) == 1
+
+    def test_a_wait_outlives_several_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each server holds the request and is killed. The patience is for one outage, not for all of them."""
+        monkeypatch.setattr(channel_module, "HELD", 0.05)
+        ended = b'{"schema":1,"done":true,"jobs":[],"missing":["a"],"waiting":0,"obstacles":[]}'
+        ok = reply("200 OK", ended, Queuectl_Version=__version__)
+        with holding(0.1, *[b""] * 6, ok) as server:
+            channel = Channel(address_of(server.url), lambda: None, SHORT)
+            assert waiting.ask(channel, ["a"], 50, any_one=False)["done"]
+            channel.close()
+        assert len(server.requests) == 7
+
+    def test_a_server_that_breaks_each_connection_at_once_ends_the_patience_of_a_wait(self) -> None:
+        with answering(b"") as server:
+            channel = Channel(address_of(server.url), lambda: None, SHORT)
+            with pytest.raises(StoreUnavailable):
+                waiting.ask(channel, ["a"], 50, any_one=False)
+            channel.close()
 
     def test_a_socket_that_is_not_there(self) -> None:
         assert type(fault("http+unix:///nowhere/serve.sock")) is StoreUnavailable

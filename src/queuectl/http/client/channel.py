@@ -27,6 +27,9 @@ REPLY_TIMEOUT = 45.0
 SHORTEST_WAIT = 5.0
 """Seconds that a read waits for its reply at least, however short the patience is."""
 
+HELD = 2.0
+"""Seconds after which a server that holds a request, because the request waits for something, counts as reached."""
+
 FindToken = Callable[[], Credentials | None]
 
 
@@ -81,6 +84,8 @@ class Channel:
     ) -> Answer:
         """Send a request until it is answered or the patience ends.
 
+        `timeout`: seconds for the reply to a read that waits on the server. Its patience begins again after each server
+        that held it for a while, because a long wait outlives several servers.
         `handled`: the statuses of errors that are returned instead of raised. Raises StoreUnavailable if the request
         was never sent, and OutcomeUnknown if a change was sent and no reply came.
         """
@@ -88,15 +93,16 @@ class Channel:
         of_body = {} if raw is None else {"Content-Type": "application/json"}
         given = {"Accept": "application/json", **(headers or {}), **of_body}
         target = self.target(path, query)
-        tries = _Tries(self, changes, patience)
+        tries = _Tries(self, changes, patience, waits=timeout is not None)
         while True:
             sent, within = self.authorized(given), timeout or tries.reply_timeout
             request = Request(method, target, raw, sent, within)
+            begun = boottime()
             try:
                 reply = self.connections.exchange(request, tries.connect_timeout, self.host)
                 document = faults.document_of(reply, self.address.url)
             except (NotSent, ReplyLost, faults.NoServer) as error:
-                tries.failed(error, within)
+                tries.failed(error, within, boottime() - begun)
                 continue
             refused = None if reply.status < 400 else self._refused(reply, document, tries, sent)
             if reply.status < 400 or (refused and reply.status in handled):
@@ -163,8 +169,8 @@ class Channel:
 class _Tries:
     """The tries of one request: how long each may take, the pauses between them, and what is raised at the end."""
 
-    def __init__(self, channel: Channel, changes: bool, patience: float | None) -> None:
-        self._channel, self._changes = channel, changes
+    def __init__(self, channel: Channel, changes: bool, patience: float | None, *, waits: bool) -> None:
+        self._channel, self._changes, self._waits = channel, changes, waits
         usual = channel.patience.changes if changes else channel.patience.reads
         self._patience = usual if patience is None else patience
         self._deadline = boottime() + self._patience
@@ -185,8 +191,11 @@ class _Tries:
             return max(self._deadline - boottime(), 0.5)
         return REPLY_TIMEOUT if self._changes else min(max(3 * self._patience, SHORTEST_WAIT), REPLY_TIMEOUT)
 
-    def failed(self, error: "NotSent | ReplyLost | faults.NoServer", seconds: float) -> None:
-        """Wait until the next try after this one, whose reply was waited for so long, got no answer of a server."""
+    def failed(self, error: "NotSent | ReplyLost | faults.NoServer", seconds: float, held: float) -> None:
+        """Wait until the next try after this one got no answer of a server.
+
+        `seconds`: how long a reply would have been waited for; `held`: how long the try took.
+        """
         url = self._channel.address.url
         if isinstance(error, NotSent):
             self._next(
@@ -201,6 +210,8 @@ class _Tries:
                 )
             )
         elif isinstance(error, ReplyLost):
+            if self._waits and held > HELD:
+                self.was_sent, self._pauses = False, _pauses()
             hint = "is it https:// instead?" if self._channel.address.scheme == "http" else None
             self.lost(StoreUnavailable(f"{url} did not answer: {error}", hint))
         elif error.may_be_done:
