@@ -196,6 +196,17 @@ def test_all_runs_at_most_a_thousand_the_newest_in_steps_of_a_hundred_each_after
     assert all(len(each.entry.decisions) <= DECISIONS_KEPT for each in plans)
 
 
+def test_after_a_long_catch_up_every_open_job_is_replaced() -> None:
+    now = NOW + 200 * MINUTE + 30 * SECOND
+    entry = new("* * * * *", catchup="all", catchup_window="10d", overlap="replace")
+    *_, last = drained(entry, now)
+    caught_up = last.entry.open
+    assert len(caught_up) == 200
+    planned = plan(last.entry, now + MINUTE, caught_up)
+    assert planned.replaced == caught_up
+    assert [job.after for job in planned.jobs] == [caught_up]
+
+
 def test_a_catch_up_in_steps_is_not_reduced_by_its_window_while_it_goes_on() -> None:
     now = NOW + 500 * MINUTE
     entry = plan(new("* * * * *", catchup="all", catchup_window="500m"), now, []).entry

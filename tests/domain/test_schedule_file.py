@@ -107,7 +107,7 @@ class TestReading:
             (table(job=5), "schedule.a: job: is not a table"),
             (table(job={"command": "x"}), "schedule.a: command: is given twice"),
             (table(run_at="now"), "schedule.a: job.run_at: is set by the schedule"),
-            (table() | {"owner": "a b"}, "schedule.a: owner: owner 'a b' is not allowed"),
+            (table() | {"owner": "a b"}, "owner: owner 'a b' is not allowed"),
         ],
     )
     def test_a_fault_is_named_with_schedule_and_field(
@@ -215,6 +215,11 @@ class TestDifference:
         file = read('owner = "ops"\n[schedule.backup]\nwhen = "@daily"\ncommand = "x"')
         assert difference(file, before, prune=True).removed == ("report.daily",)
         assert difference(file, before).removed == ()
+
+    def test_an_owner_without_schedules_is_checked(self) -> None:
+        with pytest.raises(InvalidInput, match="owner: 5 is not a text"):
+            read("owner = 5")
+        assert read('owner = "none"').owner is None
 
     def test_prune_without_an_owner_is_refused(self) -> None:
         with pytest.raises(InvalidInput, match="owner"):

@@ -25,7 +25,8 @@ in time, and the catch-up policy does not run it. replaced: a job was added, and
 failed: the template of the job is not valid any more."""
 
 DECISIONS_KEPT = 20
-OPEN_KEPT = 50
+OPEN_KEPT = 1100
+"""How many jobs that have not ended an entry names: all of a catch-up and some more. `replace` needs them all."""
 COUNTED = 10_000
 """A decision counts at most so many instants. This bounds the time that a worker needs after a long outage."""
 

@@ -182,6 +182,11 @@ def _owner(field: str, value: Any, _: str) -> str:
         raise _wrong(field, error.message, error.hint) from error
 
 
+def check_owner(value: Any) -> str | None:
+    """The owner that a file of schedules names, or None. Raises InvalidInput."""
+    return None if value is None or value == "none" else _owner("owner", value, "")
+
+
 def _text(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise _wrong(field, f"{value!r} is not a text", "put it in quotes")

@@ -23,7 +23,14 @@ from msgspec import Struct
 
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.schedule import Schedule
-from queuectl.domain.schedule_definition import FIELDS, Definition, check_schedule_name, define, fields_of
+from queuectl.domain.schedule_definition import (
+    FIELDS,
+    Definition,
+    check_owner,
+    check_schedule_name,
+    define,
+    fields_of,
+)
 from queuectl.errors import InvalidInput
 
 SCHEDULES = 10_000
@@ -72,7 +79,7 @@ def check_file(document: Mapping[str, Any], *, timezone: str) -> ScheduleFile:
         raise InvalidInput(
             f"schedule: is not a table of at most {SCHEDULES} schedules", "write [schedule.NAME]"
         )
-    owner = document.get("owner")
+    owner = check_owner(document.get("owner"))
     return ScheduleFile(
         owner=owner, entries={name: _entry(name, table, owner, timezone) for name, table in tables.items()}
     )
