@@ -27,7 +27,7 @@ REPLY_TIMEOUT = 45.0
 SHORTEST_WAIT = 5.0
 """Seconds that a read waits for its reply at least, however short the patience is."""
 
-HELD = 2.0
+HELD = 0.5
 """Seconds after which a server that holds a request, because the request waits for something, counts as reached."""
 
 FindToken = Callable[[], Credentials | None]
