@@ -19,7 +19,7 @@ from typing import NamedTuple, get_args
 
 from bench.place import QUEUECTL, Kind, Place, place
 from queuectl.domain.query import Filter
-from queuectl.service import commands
+from queuectl.service import matching
 from queuectl.store.protocol import Store
 
 SLOTS = 4
@@ -164,7 +164,7 @@ def _ran(here: Place) -> list[str]:
 
 
 def _attempts(store: Store) -> dict[str, int]:
-    jobs = (store.get(ids).values() for ids in commands.select(store, Filter()))
+    jobs = (store.get(ids).values() for ids in matching.select(store, Filter()))
     return {job.id: job.attempts for batch in jobs for job in batch}
 
 

@@ -52,6 +52,7 @@ FIXTURES = {
 
 LIKE_END_TO_END = {
     "stores/test_away.py", "stores/test_secrets.py", "python/test_stores.py", "model/test_differential.py",
+    "contract/test_filters.py",
 }  # fmt: skip
 """Other files whose tests start programs or generate many cases, and exist for several servers: `test` runs them on the
 chosen one too."""

@@ -43,7 +43,7 @@ class TestReferences:
         found = document["job"]
         assert (found if isinstance(found, str) else found["id"]) == "beta"
 
-    @pytest.mark.parametrize("command", SINGLE)
+    @pytest.mark.parametrize("command", [name for name in SINGLE if name not in ("show", "explain")])
     def test_several_jobs_on_stdin_are_refused_by_commands_for_one_job(
         self, queuectl: CommandLine, command: str
     ) -> None:

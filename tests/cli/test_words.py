@@ -26,8 +26,8 @@ def test_a_planned_command_is_reported_as_planned(
 @pytest.mark.parametrize(
     "words",
     [
-        ("list", "--where", "queue = 'a'"),
-        ("cancel", "--where=x", "--bogus"),
+        ("logs", "--where", "queue:a"),
+        ("logs", "--where=x", "--bogus"),
     ],
     ids=" ".join,
 )

@@ -36,7 +36,7 @@ from queuectl.bootstrap import open_store
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
-from queuectl.service import commands, enqueueing
+from queuectl.service import commands, enqueueing, matching
 from queuectl.store.protocol import Store
 from servers.endpoint import Endpoint
 from servers.redis import RedisEndpoint
@@ -170,7 +170,7 @@ def _run(url: str, folder: Path, size: Size) -> None:
 
 
 def _all(store: Store) -> Iterator[Job]:
-    for ids in commands.select(store, Filter()):
+    for ids in matching.select(store, Filter()):
         yield from store.get(ids).values()
 
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from factories import NOW, new_job
 from queuectl.domain.job import Attempt, Job, Lease, Parent
 from queuectl.domain.query import Filter, matches
-from queuectl.domain.where import FIELDS, Where, parse, terms
+from queuectl.domain.where import Where, parse, terms
+from queuectl.domain.where_fields import FIELDS
 from queuectl.errors import InvalidInput
 
 HOUR = timedelta(hours=1)

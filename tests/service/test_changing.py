@@ -14,7 +14,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import Changed, CommandFailed, Conflict, InvalidInput, NotFound
-from queuectl.service import changing, commands, maintenance, shared_settings
+from queuectl.service import changing, commands, maintenance, matching, paging, shared_settings
 from queuectl.service.changing import Change
 from queuectl.service.local_queue import LocalQueue
 from queuectl.store.memory import MemoryStore
@@ -186,7 +186,7 @@ class TestRetry:
     def test_a_retry_stopped_between_two_steps_still_restores_all_children(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(commands, "BATCH", 2)
+        monkeypatch.setattr(paging, "BATCH", 2)
         put(store, "p")
         for n in range(5):
             child(store, f"c{n}", "p")
@@ -389,7 +389,7 @@ class TestPurge:
     def test_a_purge_deletes_all_matching_jobs_in_several_steps(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(commands, "BATCH", 3)
+        monkeypatch.setattr(paging, "BATCH", 3)
         for n in range(10):
             put(store, f"c{n}", state="completed")
         put(store, "d", state="dead")
@@ -405,13 +405,13 @@ class TestSelect:
     def test_every_match_is_returned_once_page_by_page(
         self, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(commands, "BATCH", 4)
+        monkeypatch.setattr(paging, "BATCH", 4)
         for n in range(10):
             put(store, f"a{n}", queue="mail" if n % 2 else "web")
-        pages = list(commands.select(store, Filter()))
+        pages = list(matching.select(store, Filter()))
         assert [len(page) for page in pages] == [4, 4, 2]
         assert {id for page in pages for id in page} == {f"a{n}" for n in range(10)}
-        assert [id for page in commands.select(store, Filter(queue="web")) for id in page] == [
+        assert [id for page in matching.select(store, Filter(queue="web")) for id in page] == [
             "a8",
             "a6",
             "a4",
@@ -420,7 +420,7 @@ class TestSelect:
         ]
 
     def test_a_filter_without_a_match_selects_nothing(self, store: MemoryStore) -> None:
-        assert list(commands.select(store, Filter())) == []
+        assert list(matching.select(store, Filter())) == []
 
 
 class TestConcurrentChange:

@@ -4,20 +4,23 @@ from contextlib import closing
 
 import pytest
 
+from factories import NOW
 from queuectl.domain.query import Filter
+from queuectl.domain.where import parse
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import commands
+from queuectl.service import paging
 from queuectl.service.local_queue import LocalQueue
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken
 from service.scenes import get, put
 
-HELD = Filter(states=frozenset(("held",)))
+HELD = parse("state:held", NOW)
+EVERY = parse("number:>0", NOW)
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "BATCH", 2)
+    monkeypatch.setattr(paging, "BATCH", 2)
 
 
 def test_nothing_is_changed_before_the_first_step(store: MemoryStore, queue: LocalQueue) -> None:
@@ -51,9 +54,9 @@ def test_an_operation_by_filter_can_be_stopped_between_two_steps(
         for step in operation:
             assert len(step) == 2
             break
-    assert store.counts(HELD).total() == 3
+    assert store.counts(HELD.filter).total() == 3
     assert [len(step) for step in queue.release(HELD)] == [2, 1]
-    assert store.counts(HELD).total() == 0
+    assert store.counts(HELD.filter).total() == 0
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -66,17 +69,17 @@ def test_no_call_reads_or_saves_more_jobs_than_one_step(
     queue._store = overtaken  # type: ignore[assignment]
     for n in range(5):
         put(store, f"j{n}")
-    assert sum(len(step) for step in queue.cancel(Filter())) == 5
+    assert sum(len(step) for step in queue.cancel(EVERY)) == 5
     assert sizes == [2, 2, 1]
 
 
 def test_a_cancel_by_filter_ignores_ended_jobs(store: MemoryStore, queue: LocalQueue) -> None:
     for state in ("pending", "completed", "held", "dead"):
         put(store, state, state=state)
-    changes = [change for step in queue.cancel(Filter()) for change in step]
+    changes = [change for step in queue.cancel(EVERY) for change in step]
     assert sorted(change.id for change in changes) == ["held", "pending"]
     with pytest.raises(InvalidInput, match="completed, dead have ended"):
-        queue.cancel(Filter(states=frozenset(("completed", "dead"))))
+        queue.cancel(parse("state:completed,dead", NOW))
 
 
 def test_all_matching_ids_are_returned_page_by_page(store: MemoryStore, queue: LocalQueue) -> None:

@@ -2,28 +2,61 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from queuectl.cli.live import progress
 from queuectl.cli.report import AGAIN, Act, Report
+from queuectl.domain.job import STATES
+from queuectl.domain.where import Where
 from queuectl.errors import InvalidInput, QueuectlError
 from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
-from queuectl.service.operation import Operation
+from queuectl.service.changing import Change
+from queuectl.service.operation import Operation, Selection
 
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
 
-def act(session: "Session", what: Act) -> int:
-    """Change the jobs step by step and report the result for each; returns the exit code of the first refusal."""
-    report, failed = Report(session, what), None
-    with interruptible() as interrupted, progress(session, what.verb, what.count) as advance:
+def run(session: "Session", meant: Selection, steps: Operation[Sequence[Change]], what: Act) -> int:
+    """Change the selected jobs: asks first if a filter selected them, or if `what.asks` and there are several."""
+    by_filter = isinstance(meant, Where)
+    if session.args.dry_run:
+        return preview(session, what.verb, steps)
+    if by_filter and session.args.yes and not session.err.isatty():
+        return _act(session, replace(what, by_filter=True), steps, None)  # nobody sees the count
+    count = steps.count()
+    if by_filter or (what.asks and count > 1):
+        confirm(session, what.verb, count)
+    return _act(session, replace(what, by_filter=by_filter), steps, count)
+
+
+def preview(session: "Session", verb: str, steps: Operation[Sequence[Change]]) -> int:
+    """Print what an operation would change, and change nothing."""
+    with closing(steps):
+        found = steps.preview()
+    if session.json:
+        session.emit(shapes.preview(found))
+        return 0
+    states = ", ".join(f"{found.by_state[state]} {state}" for state in STATES if state in found.by_state)
+    jobs = "1 job" if found.matched == 1 else f"{found.matched} jobs"
+    session.print(f"would {verb} {jobs}" + (f": {states}" if states else ""))
+    if found.sample:
+        session.print(f"for example {', '.join(found.sample)}")
+    return 0
+
+
+def _act(session: "Session", what: Act, steps: Operation[Sequence[Change]], count: int | None) -> int:
+    """Change the jobs step by step and report the result for each; returns the exit code."""
+    report, failed = Report(session, what, steps, count), None
+    with interruptible() as interrupted, progress(session, what.verb, count) as advance:
         try:
-            with closing(what.steps):
-                for changes in what.steps:
+            with closing(steps):
+                for changes in steps:
                     report.tell(changes)
                     advance(len(changes))
                     if interrupted():

@@ -1,20 +1,18 @@
 """Commands that change jobs: cancel, retry, hold, release, edit, delete, purge."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from queuectl.cli.act import act, confirm, count_down
-from queuectl.cli.jobs import states_of
-from queuectl.cli.references import JOBS_HELP, references
+from queuectl.cli.act import confirm, count_down, run
 from queuectl.cli.report import Act
+from queuectl.cli.selecting import selected, selection_options, states_of
 from queuectl.domain.instant import format_instant, in_range
 from queuectl.domain.job import TERMINAL
 from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, NotFound
+from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
-from queuectl.service.operation import Operation
+from queuectl.service.operation import Selection
 from queuectl.service.times import read_time
 
 if TYPE_CHECKING:
@@ -24,90 +22,85 @@ if TYPE_CHECKING:
 
 def cancel_options(parser: "Parser") -> None:
     """Add the arguments of `cancel`: the jobs, or a selection of jobs, and the reason."""
-    _jobs(parser, required=False)
+    selection_options(parser, "cancelling")
     parser.add_argument("--queue", "-Q", metavar="Q", help="all of this queue that have not ended")
     parser.add_argument("--batch", metavar="B", help="all of this batch that have not ended")
     parser.add_argument("--state", metavar="S", help="all in this state")
     parser.flag("--all", help="all that have not ended")
     parser.add_argument("--reason", metavar="R", help="a text that is stored with the job")
-    _yes(parser, "cancelling")
     parser.example(
         "queuectl cancel @last --reason 'wrong branch'", "one job; if it runs, all its processes are ended"
     )
     parser.example("queuectl cancel --queue default --yes", "all of a queue that have not ended")
+    parser.example("queuectl cancel --where 'state:failed attempts:>2' --dry-run", "how many would that be?")
 
 
 def cancel(session: "Session") -> int:
     """Cancel jobs: waiting ones never start, and running ones are ended."""
-    args = session.args
-    if args.job and (args.all or args.queue or args.batch or args.state):
-        raise InvalidInput("both jobs and a selection are given", "give only one of them")
-    meant = references(args.job) if args.job else _selected(session)
-    steps = session.queue.cancel(meant, reason=args.reason)
-    count = steps.count()
-    if not args.job and not count:
-        session.say("queuectl: no job that has not ended matches")
-    if not args.job:
-        confirm(session, "cancel", count)
-    return act(session, _cancelling(steps, count, by_filter=not args.job))
-
-
-def _cancelling(steps: Operation[Sequence[Change]], count: int, *, by_filter: bool) -> Act:
-    return Act(
-        verb="cancel",
-        steps=steps,
-        count=count,
-        by_filter=by_filter,
-        line=_cancelled,
-        kind=_cancelled_kind,
-        met=_ended_before,
+    meant = selected(session, ("state", "queue", "batch"))
+    steps = session.queue.cancel(meant, reason=session.args.reason)
+    return run(
+        session, meant, steps, Act(verb="cancel", line=_cancelled, kind=_cancelled_kind, met=_ended_before)
     )
 
 
 def retry_options(parser: "Parser") -> None:
     """Add the arguments of `retry`: the jobs, and which other jobs run again."""
-    _jobs(parser)
+    selection_options(parser, "retrying")
     parser.flag("--force", help="also completed jobs")
     parser.flag("--alone", help="without their parents, and without the jobs that wait for them")
     parser.example("queuectl retry @last --force", "once more, with a new retry budget")
+    parser.example("queuectl retry --where 'state:dead exit:69' --yes", "all that died with this exit code")
 
 
 def retry(session: "Session") -> int:
     """Run jobs once more. Jobs that were cancelled because of these jobs wait for them again."""
-    return retry_named(session, references(session.args.job), force=session.args.force)
+    return retry_selected(session, selected(session), force=session.args.force)
 
 
-def retry_named(session: "Session", named: Sequence[str], *, force: bool = False) -> int:
+def requeue_options(parser: "Parser") -> None:
+    """Add the arguments of `requeue`: those of `retry`."""
+    retry_options(parser)
+    parser.set_defaults(force=True)
+    parser.examples.clear()
+    parser.example("queuectl requeue @last", "the same as: queuectl retry --force @last")
+
+
+requeue = retry
+
+
+def retry_selected(session: "Session", meant: Selection, *, force: bool = False) -> int:
     """Retry these jobs; report the result, also for the jobs that wait for them again."""
-    steps = session.queue.retry(named, force=force, alone=session.args.alone)
-    return act(session, Act(verb="retry", steps=steps, count=steps.count(), line=state_of, kind=retried_kind))
+    steps = session.queue.retry(meant, force=force, alone=session.args.alone)
+    return run(session, meant, steps, Act(verb="retry", line=state_of, kind=retried_kind))
 
 
 def hold_options(parser: "Parser") -> None:
     """Add the arguments of `hold`: the jobs."""
-    _jobs(parser)
+    selection_options(parser, "holding")
     parser.example("queuectl hold @last", "the job does not start until it is released")
+    parser.example("queuectl hold --where 'queue:mail state:pending' --yes", "all that wait in a queue")
 
 
 def hold(session: "Session") -> int:
     """Keep jobs from starting until they are released."""
-    steps = session.queue.hold(references(session.args.job))
-    return act(session, Act(verb="hold", steps=steps, count=steps.count(), line=state_of))
+    meant = selected(session)
+    return run(session, meant, session.queue.hold(meant), Act(verb="hold", line=state_of))
 
 
 def release_options(parser: "Parser") -> None:
     """Add the arguments of `release`: the jobs, and whether they wait for their parents."""
-    _jobs(parser)
+    selection_options(parser, "releasing")
     parser.flag("--anyway", help="without waiting for their parents")
     parser.example("queuectl release @last", "the job starts when it is due")
+    parser.example("queuectl release --where state:held --yes", "all held jobs")
 
 
 def release(session: "Session") -> int:
     """Release held jobs, so that they start when they are due."""
-    steps = session.queue.release(references(session.args.job), anyway=session.args.anyway)
-    return act(
-        session, Act(verb="release", steps=steps, count=steps.count(), line=state_of, kind=_released_kind)
-    )
+    meant = selected(session)
+    steps = session.queue.release(meant, anyway=session.args.anyway)
+    return run(session, meant, steps, Act(verb="release", line=state_of, kind=_released_kind))
 
 
 def _released_kind(change: Change) -> str:
@@ -116,7 +109,7 @@ def _released_kind(change: Change) -> str:
 
 def edit_options(parser: "Parser") -> None:
     """Add the arguments of `edit`: the jobs and the changes."""
-    _jobs(parser)
+    selection_options(parser, "editing")
     parser.add_argument("--priority", "-p", metavar="N", help="-1000 to 1000, higher first")
     parser.add_argument(
         "--at", metavar="T", help="not before this time: 10:30, 2026-11-22T15:00:00Z, @EPOCH or now"
@@ -124,6 +117,7 @@ def edit_options(parser: "Parser") -> None:
     parser.add_argument("--delay", "--in", metavar="D", help="not before this much time has passed")
     parser.add_argument("--queue", "-Q", metavar="Q", help="another queue")
     parser.example("queuectl edit @last --priority 10", "start earlier; only for jobs that have not started")
+    parser.example("queuectl edit --where state:failed --at now --yes", "retry all failed jobs at once")
 
 
 def edit(session: "Session") -> int:
@@ -133,19 +127,15 @@ def edit(session: "Session") -> int:
         raise InvalidInput("no change is given", "use --priority, --at, --in or --queue")
     if args.at is not None and args.delay is not None:
         raise InvalidInput("--at and --in both set the start time", "give only one of them")
-    run_at = _start(session)
-    steps = session.queue.edit(
-        references(args.job), priority=_priority(args.priority), run_at=run_at, queue=args.queue
-    )
+    run_at, meant = _start(session), selected(session)
+    steps = session.queue.edit(meant, priority=_priority(args.priority), run_at=run_at, queue=args.queue)
     what = Act(
         verb="edit",
-        steps=steps,
-        count=steps.count(),
         line=_edited,
         kind=lambda change: "changed" if _differences(change) else "unchanged",
         shape=lambda change: {"changes": _differences(change)},
     )
-    return act(session, what)
+    return run(session, meant, steps, what)
 
 
 def _start(session: "Session") -> datetime | None:
@@ -159,18 +149,15 @@ def _start(session: "Session") -> datetime | None:
 
 def delete_options(parser: "Parser") -> None:
     """Add the arguments of `delete`: the jobs, and the confirmation."""
-    _jobs(parser)
-    _yes(parser, "deleting")
+    selection_options(parser, "deleting")
     parser.example("queuectl delete 1", "an ended job and its output, for good")
 
 
 def delete(session: "Session") -> int:
     """Delete ended jobs with their output."""
-    steps = session.queue.delete(references(session.args.job))
-    count = steps.count()
-    if count > 1:
-        confirm(session, "delete", count)
-    return act(session, Act(verb="delete", steps=steps, count=count, line=lambda change: "deleted"))
+    meant = selected(session)
+    what = Act(verb="delete", line=lambda change: "deleted", asks=True)
+    return run(session, meant, session.queue.delete(meant), what)
 
 
 def purge_options(parser: "Parser") -> None:
@@ -178,7 +165,7 @@ def purge_options(parser: "Parser") -> None:
     states = "completed, cancelled, dead (default: the first two)"
     parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
-    _yes(parser, "deleting")
+    parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl purge --older-than 30d --yes", "delete jobs that ended over thirty days ago")
 
 
@@ -248,29 +235,11 @@ def _edited(change: Change) -> str:
 _NAMES = {"priority": "priority", "run_at": "start", "queue": "queue"}
 
 
-def _selected(session: "Session") -> Filter:
-    """The jobs of a queue, batch or state. Raises NotFound if the queue does not exist."""
-    args = session.args
-    if not (args.all or args.queue or args.batch or args.state):
-        raise InvalidInput("no job is given", "give ids, or --queue, --batch, --state or --all")
-    if args.queue and args.queue not in {queue.name for queue in session.queue.queues()}:
-        raise NotFound(f"there is no queue {args.queue!r}")
-    return Filter(states=states_of(args.state), queue=args.queue, batch=args.batch)
-
-
 def _time(session: "Session", text: str) -> datetime:
     time = read_time(text, session.queue.now())
     if time.note:
         session.say(f"queuectl: {time.note}")
     return time.at
-
-
-def _jobs(parser: "Parser", required: bool = True) -> None:
-    parser.add_argument("job", nargs="+" if required else "*", metavar="JOB", help=JOBS_HELP)
-
-
-def _yes(parser: "Parser", what: str) -> None:
-    parser.flag("--yes", "-y", help=f"do not ask before {what} many")
 
 
 def _priority(text: str | None) -> int | None:

@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
             "cancel", "cancel jobs: waiting ones never start, running ones are ended", "change", "cancel"
         ),
         Command("retry", "run dead, cancelled or failed jobs once more", "change", "retry"),
+        Command("requeue", "run ended jobs once more, completed ones too", "change", "requeue"),
         Command("hold", "keep waiting jobs from starting", "change", "hold"),
         Command("release", "let held jobs start", "change", "release"),
         Command("edit", "change priority, time or queue of jobs that have not started", "change", "edit"),
@@ -104,7 +105,7 @@ TO_COME = (
     "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
     "dashboard",
 )  # fmt: skip
-OPTIONS_TO_COME = {"--where": tuple(COMMANDS)}
+OPTIONS_TO_COME = {"--where": ("logs",)}
 """Planned options and the commands that will have them. Until then such an option is refused with its name."""
 
 MEANT = {
@@ -122,7 +123,6 @@ MEANT = {
     "put": "queuectl enqueue 'COMMAND'",
     "queues": "queuectl queue list",
     "remove": "queuectl delete JOB, or, while it has not ended: queuectl cancel JOB",
-    "requeue": "queuectl retry JOB",
     "rerun": "queuectl retry JOB",
     "restart": "queuectl retry JOB, or for workers: queuectl worker reload",
     "resume": "queuectl queue resume QUEUE, or: queuectl release JOB",

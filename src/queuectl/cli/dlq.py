@@ -3,15 +3,17 @@
 from typing import TYPE_CHECKING
 
 from queuectl.cli import jobs
-from queuectl.cli.act import act
+from queuectl.cli.act import run
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import purge_all, retried_kind, retry_named, state_of
-from queuectl.cli.references import JOBS_HELP, reference, references
+from queuectl.cli.change import purge_all, retried_kind, retry_selected, state_of
+from queuectl.cli.references import single_references
 from queuectl.cli.report import Act
+from queuectl.cli.selecting import selected, selection_options, wanted_of
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
+from queuectl.domain.where import Where
 from queuectl.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -35,15 +37,7 @@ def list_(session: "Session") -> int:
     args = session.args
     if args.state not in (None, "dead"):
         raise InvalidInput("the DLQ contains only dead jobs", f"queuectl list --state {args.state}")
-    wanted = Filter(
-        states=DEAD,
-        queue=args.queue,
-        tag=args.tag,
-        batch=args.batch,
-        created_since=session.queue.now() - of_option("--since", parse_duration, args.since)
-        if args.since
-        else None,
-    )
+    wanted = wanted_of(session, "state:dead", names=("queue", "tag", "batch", "since"))
     return jobs.print_jobs(session, wanted, jobs.limit_of(args), columns_of(args.columns))
 
 
@@ -56,14 +50,19 @@ def show_options(parser: "Parser") -> None:
 
 def show(session: "Session") -> int:
     """Print everything about a dead job."""
-    job = session.queue.show(reference(session.args.job))
+    [name, *others] = single_references(session)
+    if others:
+        raise InvalidInput(
+            f"{1 + len(others)} jobs are given, one is expected", "queuectl show shows several"
+        )
+    job = session.queue.show(name)
     _refuse_living(job)
     return jobs.print_job(session, job)
 
 
 def retry_options(parser: "Parser") -> None:
     """Add the arguments of `dlq retry`: the jobs, or all dead jobs, and which other jobs run again."""
-    parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
+    selection_options(parser, "retrying")
     parser.flag("--all", help="all dead jobs")
     parser.add_argument("--queue", "-Q", metavar="Q", help="with --all: of this queue")
     parser.flag("--alone", help="without their parents, and without the jobs that wait for them")
@@ -71,20 +70,21 @@ def retry_options(parser: "Parser") -> None:
 
 
 def retry(session: "Session") -> int:
-    """Retry the given dead jobs, or all dead jobs."""
+    """Retry the given dead jobs, or all dead jobs, or those that match a filter."""
     args = session.args
-    if args.all == bool(args.job):
+    if not (args.all or args.job or args.where):
         raise InvalidInput("no job is given", "give ids or --all; queuectl dlq list shows the jobs")
-    if args.queue and not args.all:
+    if args.queue and not (args.all or args.where):
         raise InvalidInput("--queue needs --all")
-    if args.all:
-        return _retry_all(session, Filter(states=DEAD, queue=args.queue))
+    meant = selected(session, ("queue",), "state:dead", checked=False)
+    if isinstance(meant, Where):
+        return _retry_all(session, meant)
 
-    ids = session.queue.resolve(references(args.job))
+    ids = session.queue.resolve(meant)
     for start in range(0, len(ids), STEP):
         for job in session.queue.get(ids[start : start + STEP]).values():
             _refuse_living(job)
-    return retry_named(session, ids)
+    return retry_selected(session, ids)
 
 
 def purge_options(parser: "Parser") -> None:
@@ -101,22 +101,19 @@ def purge(session: "Session") -> int:
     return purge_all(session, Filter(states=DEAD, ended_before=before))
 
 
-def _retry_all(session: "Session", wanted: Filter) -> int:
+def _retry_all(session: "Session", wanted: Where) -> int:
     """Retry the jobs that are dead now. A job that dies again during the command is not retried twice."""
     steps = session.queue.retry(wanted, alone=session.args.alone)
-    count = steps.count()
-    if not count:
-        session.say("the DLQ is empty")
+    if session.args.all:
+        session.args.yes = True  # `--all` names them
     what = Act(
         verb="retry",
-        steps=steps,
-        count=count,
-        by_filter=True,
         line=state_of,
         kind=retried_kind,
         met=lambda change: "had left the DLQ" if change.state not in (None, "dead") else None,
+        none="the DLQ is empty" if session.args.all else None,
     )
-    return act(session, what)
+    return run(session, wanted, steps, what)
 
 
 def _refuse_living(job: Job) -> None:

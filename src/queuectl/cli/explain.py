@@ -2,28 +2,35 @@
 
 from typing import TYPE_CHECKING
 
-from queuectl.cli.references import JOB_HELP, reference
+from queuectl.cli.references import JOBS_HELP, single_references
 from queuectl.domain.ids import handle
-from queuectl.service.shapes.diagnosis import explanation
+from queuectl.service.shapes.diagnosis import explanation, explanations
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+    from queuectl.service.explain import Explanation
 
 
 def explain_options(parser: "Parser") -> None:
-    """Add the arguments of `explain`: the job."""
-    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
+    """Add the arguments of `explain`: the jobs."""
+    parser.add_argument("job", nargs="+", metavar="JOB", help=JOBS_HELP)
     parser.example("queuectl explain @last", "why does the newest job not run?")
 
 
 def explain(session: "Session") -> int:
-    """Explain the state of a job in sentences."""
-    found = session.queue.explain(reference(session.args.job))
+    """Explain the states of jobs in sentences."""
+    found = [session.queue.explain(name) for name in single_references(session)]
     if session.json:
-        session.emit(explanation(found))
+        session.emit(explanation(found[0]) if len(found) == 1 else explanations(found))
         return 0
+    for each in found:
+        _print(session, each)
+    return 0
+
+
+def _print(session: "Session", found: "Explanation") -> None:
     session.print(f"job {handle(found) if session.on_terminal else found.id} is {found.state}")
     for sentence in found.why:
         session.print(
@@ -31,4 +38,3 @@ def explain(session: "Session") -> int:
         )
     for sentence in found.next:
         session.print(f"  next: {safe(sentence)}")
-    return 0

@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING, get_args
 
 from queuectl.cli.cells import ALL_COLUMNS, COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
 from queuectl.cli.document import to_json
-from queuectl.cli.references import JOB_HELP, reference
+from queuectl.cli.references import JOB_HELP, JOBS_HELP, reference, single_references
 from queuectl.cli.render import fields, lay_out, table
 from queuectl.cli.screen import print_status, screen
+from queuectl.cli.selecting import WHERE_HELP, wanted_of
 from queuectl.domain.ids import is_made
-from queuectl.domain.job import STATES, Attempt, Cause, Job, State
-from queuectl.domain.quantity import format_duration, of_option, parse_duration
-from queuectl.domain.query import Filter, Found, Page, Sort, Unreadable
+from queuectl.domain.job import STATES, Attempt, Cause, Job
+from queuectl.domain.quantity import format_duration
+from queuectl.domain.query import Found, Page, Sort, Unreadable
 from queuectl.errors import InvalidInput
-from queuectl.service import listing, shapes
+from queuectl.service import shapes
 from queuectl.service.attention import worker_in_words
 from queuectl.terminal import safe
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+    from queuectl.service.matching import Wanted
 
 ATTEMPT_COLUMNS = (
     "attempt", "outcome", "code", "signal", "started", "duration", "cpu", "max rss", "output", "host", "error"
@@ -32,14 +34,18 @@ LESS_OF_ATTEMPTS = ("host", "max rss", "cpu", "output", "signal", "error", "star
 def status_options(parser: "Parser") -> None:
     """Add the arguments of `status`: a job (optional), and --watch."""
     parser.add_argument("job", nargs="?", metavar="JOB", help=JOB_HELP)
+    parser.add_argument("--where", metavar="FILTER", help="count the jobs that match, per state and queue")
     watch_option(parser)
     parser.example("queuectl status", "the state of the queue")
+    parser.example("queuectl status --where 'since:1h tag:import'", "counts of the jobs that match")
     parser.example("queuectl status @last", "a summary of the newest job")
     parser.example("queuectl status --json", "for programs")
 
 
 def status(session: "Session") -> int:
     """Print a summary of the whole system, or of one job."""
+    if session.args.where is not None:
+        return _print_counts(session)
     if session.args.job:
         return print_job(session, session.queue.show(reference(session.args.job)), short=True)
     if session.args.watch:
@@ -56,6 +62,21 @@ def status(session: "Session") -> int:
     return 0
 
 
+def _print_counts(session: "Session") -> int:
+    """Print how many jobs match a filter, per state and queue."""
+    if session.args.job or session.args.watch:
+        raise InvalidInput("--where cannot be combined with a job or --watch")
+    counts = session.queue.counts(wanted_of(session, names=()))
+    if session.json:
+        session.emit(shapes.counted(counts))
+        return 0
+    states = counts.states()
+    shown = ", ".join(f"{states[state]} {state}" for state in STATES if states.get(state))
+    total = counts.total()
+    session.print(f"{total} job{'' if total == 1 else 's'}" + (f": {shown}" if shown else ""))
+    return 0
+
+
 def watch_option(parser: "Parser") -> None:
     """Add the option --watch, which redraws the screen regularly."""
     parser.flag("--watch", "-w", help="redraw every 2 s; q ends")
@@ -63,14 +84,22 @@ def watch_option(parser: "Parser") -> None:
 
 def show_options(parser: "Parser") -> None:
     """Add the arguments of `show`: the job."""
-    parser.add_argument("job", metavar="JOB", help=JOB_HELP)
+    parser.add_argument("job", nargs="+", metavar="JOB", help=JOBS_HELP)
     parser.example("queuectl show @last", "the newest job")
     parser.example("queuectl show 1 --json", "job number 1, for programs")
 
 
 def show(session: "Session") -> int:
     """Print everything about a job, with its attempts."""
-    return print_job(session, session.queue.show(reference(session.args.job)))
+    found = [session.queue.show(name) for name in single_references(session)]
+    if len(found) > 1 and session.json:
+        session.emit(shapes.document(jobs=[shapes.job(job) for job in found]))
+        return 0
+    for at, job in enumerate(found):
+        if at:
+            session.print("")
+        print_job(session, job)
+    return 0
 
 
 def list__options(parser: "Parser") -> None:
@@ -80,6 +109,7 @@ def list__options(parser: "Parser") -> None:
     parser.add_argument("--tag", metavar="T", help="only with this tag")
     parser.add_argument("--batch", metavar="B", help="only of this batch")
     parser.add_argument("--since", metavar="D", help="only those enqueued within this time")
+    parser.add_argument("--where", metavar="FILTER", help=WHERE_HELP)
     parser.add_argument("--limit", metavar="N", default="50", help="at most this many (default 50)")
     parser.flag("--all", help="no limit")
     parser.add_argument(
@@ -99,25 +129,20 @@ def list__options(parser: "Parser") -> None:
     parser.example("queuectl list", "the newest fifty")
     parser.example("queuectl list --state pending,failed --sort next", "what runs next")
     parser.example("queuectl list --since 1h --columns id,state,error", "the last hour, three columns")
+    parser.example("queuectl list --where 'exit:1 cmd:~make -queue:mail'", "a filter with three terms")
 
 
 def list_(session: "Session") -> int:
     """Print the jobs that match, one per line."""
     args = session.args
     columns = columns_of(args.columns)
-    wanted = Filter(
-        states=states_of(args.state),
-        queue=args.queue,
-        tag=args.tag,
-        batch=args.batch,
-        created_since=session.queue.now() - of_option("--since", parse_duration, args.since)
-        if args.since
-        else None,
-    )
+    wanted = wanted_of(session)
     return print_jobs(session, wanted, limit_of(args), columns)
 
 
-def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: tuple[str, ...] | None) -> int:
+def print_jobs(
+    session: "Session", wanted: "Wanted", limit: int | None, columns: tuple[str, ...] | None
+) -> int:
     """Print the jobs that match page by page, so that a million jobs need only the memory of one page."""
     if session.args.watch:
         from queuectl.cli.watch import watch
@@ -126,12 +151,14 @@ def print_jobs(session: "Session", wanted: Filter, limit: int | None, columns: t
     shown: list[Job] = []
     damaged: dict[int, Unreadable] = {}
     cursor: str | None = session.args.after
+    looked_at: int | None = None
     for piece in _pages(session, wanted, limit):
-        cursor = piece.next
+        cursor, looked_at = piece.next, piece.looked_at
         damaged |= {each.number: each for each in piece.unreadable}
         if not _print_page(session, piece.jobs, columns):
             shown += piece.jobs
-    _print_rest(session, shown, list(damaged.values()), columns, cursor)
+    end = Found(shown, cursor, list(damaged.values()), looked_at if cursor else None)
+    _print_rest(session, end, columns)
     return 0
 
 
@@ -147,7 +174,7 @@ def _print_page(session: "Session", jobs: list[Job], columns: tuple[str, ...] | 
     return True
 
 
-def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Found]:
+def _pages(session: "Session", wanted: "Wanted", limit: int | None) -> Iterator[Found]:
     """The pages of a list until `limit` jobs were listed. If `limit` is None, all pages."""
     cursor, left = session.args.after, limit
     while left != 0:
@@ -155,31 +182,30 @@ def _pages(session: "Session", wanted: Filter, limit: int | None) -> Iterator[Fo
         piece = session.queue.list(wanted, page)
         yield piece
         cursor, left = piece.next, None if left is None else left - len(piece.jobs)
-        if cursor is None:
+        if cursor is None or (piece.looked_at is not None and limit is not None):
             return
 
 
-def _print_rest(
-    session: "Session",
-    shown: list[Job],
-    damaged: list[Unreadable],
-    columns: tuple[str, ...] | None,
-    cursor: str | None,
-) -> None:
+def _print_rest(session: "Session", end: Found, columns: tuple[str, ...] | None) -> None:
     """Print what follows the last page: the document or the table, the unreadable jobs, and how to list more jobs."""
     if session.args.jsonl:
-        for each in damaged:
+        for each in end.unreadable:
             session.emit(shapes.line_of_unreadable(each))
         return
     if session.json:
-        session.emit(shapes.listed([shapes.job(job) for job in shown], cursor, damaged))
+        shown = [shapes.job(job) for job in end.jobs]
+        session.emit(shapes.listed(shown, end.next, end.unreadable, end.looked_at))
         return
-    if shown:
-        _print_rows(session, shown, columns)
-    if damaged:
-        _print_unreadable(session, damaged, columns)
-    if cursor is not None:
-        session.say(f"there are more jobs: use --limit N, --all, or --after {cursor}")
+    if end.jobs:
+        _print_rows(session, end.jobs, columns)
+    if end.unreadable:
+        _print_unreadable(session, end.unreadable, columns)
+    if end.looked_at is not None:
+        session.say(
+            f"{end.looked_at} more jobs were looked at; to look further: --all, or --after {end.next}"
+        )
+    elif end.next is not None:
+        session.say(f"there are more jobs: use --limit N, --all, or --after {end.next}")
 
 
 def print_job(session: "Session", job: Job, *, short: bool = False) -> int:
@@ -208,11 +234,6 @@ def _print_attempts(session: "Session", job: Job, form: Form) -> None:
             session.print(f"attempt {each.attempt} left {what} running: ended (--allow-detached keeps them)")
 
 
-def states_of(text: str | None) -> frozenset[State]:
-    """The states in a comma-separated list. Raises InvalidInput for an unknown state, with the nearest name."""
-    return listing.states_of(word.strip() for word in text.split(",")) if text else frozenset()
-
-
 def limit_of(args: object) -> int | None:
     """The maximum number of jobs. Returns None for all jobs."""
     if getattr(args, "all", False):
@@ -224,7 +245,7 @@ def limit_of(args: object) -> int | None:
 
 
 def _newest(
-    session: "Session", wanted: Filter, limit: int | None, named: tuple[str, ...] | None
+    session: "Session", wanted: "Wanted", limit: int | None, named: tuple[str, ...] | None
 ) -> Iterator[str]:
     """The lines of the first page. A screen shows no more."""
     page = Page(limit=min(limit or WATCHED, WATCHED), sort=session.args.sort)

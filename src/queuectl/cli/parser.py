@@ -30,8 +30,8 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._optionals.title = "options"
-        # An argument such as -17:-2 is a value (a cursor), because no option begins with a digit.
-        self._negative_number_matcher = re.compile(r"^-\d")
+        # -17:-2 (a cursor) and -queue:mail (a term of a filter) are values, because no option looks like that.
+        self._negative_number_matcher = re.compile(r"^-(?:\d|[a-z_]+(?:\.[^:]+)?:)")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
         self.about_unknown: Callable[[list[str], argparse.Namespace, list[str]], None] = lambda *_: None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from queuectl.cli.texts import MARK_BYTES
+from queuectl.domain.ids import is_several
 from queuectl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from queuectl.domain.job import Job
 
 JOB_HELP = "number, id, unique prefix of an id, or @last; - reads it from stdin"
-JOBS_HELP = "numbers, ids, unique prefixes of generated ids, @last; - reads ids from stdin"
+JOBS_HELP = (
+    "numbers, ranges (1-5,9), ids, prefixes of generated ids, @last, @last:5, @batch:NAME; -: from stdin"
+)
 
 
 def references(words: Sequence[str]) -> list[str]:
@@ -36,6 +39,12 @@ def reference(word: str) -> str:
     if len(named) > 1:
         raise InvalidInput(f"{len(named)} jobs are given, one is expected", "one at a time: … | xargs -n 1")
     return named[0]
+
+
+def single_references(session: "Session") -> Sequence[str]:
+    """References to one job each. A single reference is kept, because a command that reads takes a prefix of any id."""
+    named = references(session.args.job)
+    return named if len(named) == 1 and not is_several(named[0]) else session.queue.resolve(named)
 
 
 def own_job(session: "Session") -> "Job | None":

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FEW = 20
 """On a terminal, up to this many named jobs are printed one by one; otherwise only a summary is printed."""
 REFUSALS_SHOWN = 5
+REFUSALS_KEPT = 20
+"""Refused jobs in the JSON document, with the reasons."""
 AGAIN = "repeat the command to continue"
 
 
@@ -28,19 +30,20 @@ class Act(Struct, frozen=True, kw_only=True):
     """A change of jobs, and the texts for its results.
 
     verb       for questions and progress: `cancel`
-    steps      changes some hundreds of jobs per step, and yields the results; closed at the end
-    count      the number of jobs
     line       the text for one job, after its name
+    by_filter  a filter selected the jobs
+    asks       asks before it changes several named jobs
+    none       the message if no job matches the filter
     kind       the kind of result that the summary counts (default: the line)
     met        for a filter: the text for a job that is refused because it reached the state by itself
     shape      further fields of one job in the JSON document
     """
 
     verb: str
-    steps: Operation[Sequence[Change]]
-    count: int
     line: Callable[[Change], str]
     by_filter: bool = False
+    asks: bool = False
+    none: str | None = None
     kind: Callable[[Change], str] | None = None
     met: Callable[[Change], str | None] = lambda change: None
     shape: Callable[[Change], dict[str, object]] = lambda change: {}
@@ -53,16 +56,18 @@ class Report:
     jobs, and the error is raised at the end.
     """
 
-    def __init__(self, session: "Session", what: Act) -> None:
-        self._session, self._what = session, what
+    def __init__(
+        self, session: "Session", what: Act, steps: Operation[Sequence[Change]], count: int | None
+    ) -> None:
+        self._session, self._what, self._steps = session, what, steps
         self._counts: Counter[str] = Counter()
         self._unchanged = 0
-        self._refused: list[QueuectlError] = []
+        self._refused = list[tuple[str, QueuectlError]]()
         self._hidden = 0
         self._lost: OSError | OutputLost | None = None
         self.reported = 0
         verbose = bool(session.args.verbose)
-        self._sums_up = session.on_terminal and not session.json and (what.by_filter or what.count > FEW)
+        self._sums_up = session.on_terminal and not session.json and (what.by_filter or (count or 0) > FEW)
         self._shows_lines = not self._sums_up or verbose
         self._shows_all_refusals = verbose or not session.on_terminal
 
@@ -71,7 +76,7 @@ class Report:
         for change in changes:
             met = self._what.met(change) if change.refused and self._what.by_filter else None
             if change.refused and met is None:
-                self._refuse(change.refused)
+                self._refuse(change.id, change.refused)
             else:
                 line = met or self._what.line(change)
                 self._counts[met or (self._what.kind or self._what.line)(change)] += 1
@@ -86,29 +91,40 @@ class Report:
         self._session.did(self._summary())
 
     def end(self, *, is_interrupted: bool, failed: QueuectlError | None) -> int:
-        """Print the summary; return the exit code."""
+        """Print the summary; return the exit code.
+
+        A refusal of a named job is an error. Of jobs that a filter selected, some may be refused, but not all.
+        """
         if self._session.json:
             self._end_document(is_interrupted, failed)
         elif self._hidden:
             self._session.err.write(f"queuectl: and {self._hidden} more (--verbose shows them)\n")
         if is_interrupted or failed:
             why = "interrupted" if is_interrupted else "stopped by an error"
+            reached = self._steps.reached
+            resume = "" if reached is None else f", or add --resume {reached}"
             self._session.err.write(
-                f"queuectl: {why}: {self._summary()}; the other jobs are unchanged, {AGAIN}\n"
+                f"queuectl: {why}: {self._summary()}; the other jobs are unchanged, {AGAIN}{resume}\n"
             )
+        elif self._what.by_filter and not self.reported:
+            self._session.say(self._what.none or "queuectl: no job matches, nothing was changed")
         elif self._sums_up and self.reported:
             self._session.say(self._summary())
         if self._lost:
             raise self._lost
         if failed and not self._session.json:
             raise failed
-        refused = [failed, *self._refused] if failed else self._refused
-        return INTERRUPTED if is_interrupted else refused[0].exit_code if refused else 0
+        if is_interrupted:
+            return INTERRUPTED
+        if failed:
+            return failed.exit_code
+        counts = not self._what.by_filter or self._counts["refused"] == self.reported
+        return self._refused[0][1].exit_code if self._refused and counts else 0
 
-    def _refuse(self, refusal: QueuectlError) -> None:
+    def _refuse(self, id: str, refusal: QueuectlError) -> None:
         self._counts["refused"] += 1
-        if not self._refused:
-            self._refused.append(refusal)
+        if len(self._refused) < REFUSALS_KEPT:
+            self._refused.append((id, refusal))
         if self._shows_all_refusals or self._counts["refused"] <= REFUSALS_SHOWN:
             hint = f" ({refusal.hint})" if refusal.hint else ""
             self._session.err.write(f"queuectl: {refusal.message}{hint}\n")
@@ -122,7 +138,7 @@ class Report:
         if is_interrupted:
             rest["interrupted"] = True
         if failed or self._refused:
-            rest["error"] = shapes.error(failed or self._refused[0])["error"]
+            rest["error"] = shapes.error(failed or self._refused[0][1])["error"]
         tail = self._json(rest)[1:-1]
         begin = "" if self.reported else '{"schema":1,"jobs":['
         self._write(f"{begin}]{', ' if tail else ''}{tail}}}\n")
@@ -134,7 +150,9 @@ class Report:
             "matched": self.reported,
             "changed": changed,
             "unchanged": self._unchanged,
+            "refused": [{"id": id, "reason": refusal.message} for id, refusal in self._refused],
             "refused_count": refused,
+            "resume": self._steps.reached,
         }
 
     def _summary(self) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from queuectl import interrupt
 from queuectl.cli.live import Live, Rest
 from queuectl.cli.references import JOBS_HELP, own_job, references
+from queuectl.cli.selecting import WHERE_HELP, wanted_of
 from queuectl.clock import boottime
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job
@@ -32,6 +33,7 @@ def wait_options(parser: "Parser") -> None:
     parser.add_argument("job", nargs="*", metavar="JOB", help=JOBS_HELP)
     parser.add_argument("--batch", metavar="B", help="all of this batch, also those that have ended")
     parser.flag("--all", help="all that have not ended")
+    parser.add_argument("--where", metavar="FILTER", help=WHERE_HELP)
     parser.add_argument("--timeout", metavar="D", help="stop waiting after this time (the jobs continue)")
     parser.flag("--any", help="until the first of them has ended")
     parser.example(
@@ -43,8 +45,10 @@ def wait_options(parser: "Parser") -> None:
 def wait(session: "Session") -> int:
     """Wait for jobs. Returns the exit code of a single job; for several jobs 0 if all completed, otherwise 1."""
     args = session.args
-    if sum((bool(args.job), bool(args.batch), args.all)) != 1:
-        raise InvalidInput("exactly one selection of jobs is expected", "give jobs, or --batch, or --all")
+    if sum((bool(args.job), bool(args.batch) or args.where is not None, args.all)) != 1:
+        raise InvalidInput(
+            "exactly one selection of jobs is expected", "give jobs, or --batch, --where or --all"
+        )
     timeout = of_option("--timeout", parse_duration, args.timeout) if args.timeout else None
     try:
         ids = _meant(session)
@@ -118,8 +122,8 @@ def _meant(session: "Session") -> Sequence[str]:
         return session.queue.resolve(references(args.job))
     if args.all:
         return session.queue.ids(Filter(states=frozenset(STATES) - TERMINAL))
-    ids = session.queue.ids(Filter(batch=args.batch))
-    if not ids:
+    ids = session.queue.ids(wanted_of(session, names=("batch",)))
+    if not ids and args.where is None:
         raise NotFound(f"there is no job in batch {args.batch!r}")
     return ids
 
@@ -230,12 +234,12 @@ class Watcher:
             return f"{self._count - left} of {self._count} have ended"
         if self._counts is None or boottime() >= self._next_count:
             begun = boottime()
-            self._counts = self._session.queue.counts(Filter(batch=args.batch))
+            self._counts = self._session.queue.counts(wanted_of(self._session, names=("batch",), quiet=True))
             self._next_count = boottime() + max((boottime() - begun) * 200, 1.0)
         counts = self._counts
         running, failed = counts.of("processing"), counts.of("dead", "cancelled")
         waiting = counts.of("pending", "failed", "blocked", "held")
         done = self._count - running - waiting
         parts = [f"{max(done, 0)} done", f"{running} running", f"{waiting} waiting"]
-        parts += [f"{failed} failed"] if failed and args.batch else []
+        parts += [f"{failed} failed"] if failed and (args.batch or args.where) else []
         return ", ".join(parts) + self._rest.words(running + waiting)

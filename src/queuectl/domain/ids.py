@@ -1,5 +1,6 @@
 """Job ids: readable text. The client makes the id, so that it can repeat an enqueue whose result is unknown."""
 
+import re
 from datetime import datetime
 from typing import Protocol
 
@@ -39,6 +40,28 @@ def check_new_id(id: str) -> str:
 def is_number(text: str) -> bool:
     """Whether a text names a job by its number."""
     return text.isascii() and text.isdecimal() and len(text) < 18 and (text == "0" or text[0] != "0")
+
+
+def is_several(reference: str) -> bool:
+    """Whether a reference may name several jobs: `1-5,9`, `@last:5`, `@batch:NAME`. An id may look like a range."""
+    return reference.startswith(("@last:", "@batch:")) or (
+        ("-" in reference or "," in reference) and _RANGES.fullmatch(reference) is not None
+    )
+
+
+def ranges_of(reference: str) -> list[tuple[int, int]]:
+    """The ranges of numbers in a reference such as `1-5,9`. Raises InvalidInput for an empty range."""
+    ranges = []
+    for part in reference.split(","):
+        first, _, last = part.partition("-")
+        low, high = int(first), int(last or first)
+        if low > high:
+            raise InvalidInput(f"the range {part} is empty", f"write {high}-{low}")
+        ranges.append((low, high))
+    return ranges
+
+
+_RANGES = re.compile(r"(?:N|N-N)(?:,(?:N|N-N))*".replace("N", r"(?:0|[1-9][0-9]{0,16})"), re.ASCII)
 
 
 def is_made(id: str) -> bool:

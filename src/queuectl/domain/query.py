@@ -42,6 +42,8 @@ class Page(Struct, frozen=True, kw_only=True):
 
     created: newest first. updated: last changed first. next: in the order in which they become due and are claimed.
     number: oldest first. ended: last ended first; a store lists only ended jobs in this order.
+
+    The cursor of `number` is the number of the last job, and that of `created` the same with a minus.
     """
 
     limit: int = 50
@@ -58,11 +60,16 @@ class Unreadable(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """The jobs of one page, and the cursor of the next page or None. `unreadable`: its jobs that cannot be decoded."""
+    """The jobs of one page, and the cursor of the next page or None.
+
+    unreadable  the jobs of the page that cannot be decoded
+    looked_at   the page is not full although there may be more jobs, because so many jobs were looked at
+    """
 
     jobs: list[Job]
     next: str | None
     unreadable: list[Unreadable] = []
+    looked_at: int | None = None
 
 
 class Jobs(dict[str, Job]):

@@ -12,6 +12,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
+from queuectl.domain.where import Where
 from queuectl.errors import Forbidden
 from queuectl.http.caller import Caller
 from queuectl.service.operation import Selection
@@ -91,7 +92,7 @@ class RestrictedQueue:
 
     def purge(self, wanted: Filter) -> Any:
         """Refuse a filter that is not for one allowed queue."""
-        self._allowed(wanted)
+        self._check_filter(wanted)
         return self._queue.purge(wanted)
 
     def change_queue(self, queue: str, wanted: QueueChange, **options: Any) -> bool:
@@ -100,10 +101,8 @@ class RestrictedQueue:
 
     def _allowed(self, selection: Selection) -> Selection:
         """The selection, with references as ids. A job that cannot be read may be in any queue: it is refused."""
-        if isinstance(selection, Filter):
-            if selection.queue is None:
-                raise self._forbidden("select jobs of all queues")
-            self._check(selection.queue)
+        if isinstance(selection, Where):
+            self._check_filter(selection.filter)
             return selection
         ids = self._queue.resolve(selection)
         jobs = self._queue.get(ids)
@@ -113,10 +112,15 @@ class RestrictedQueue:
             self._check(jobs[id].queue)
         return ids
 
+    def _check_filter(self, wanted: Filter) -> None:
+        if wanted.queue is None:
+            raise self._forbidden("select jobs of all queues")
+        self._check(wanted.queue)
+
     def _ids(self, selection: Selection) -> Sequence[str]:
         """The ids of an allowed selection."""
         allowed = self._allowed(selection)
-        return self._queue.ids(allowed) if isinstance(allowed, Filter) else allowed
+        return self._queue.ids(allowed) if isinstance(allowed, Where) else allowed
 
     def _outside(self, ids: Sequence[str], states: frozenset[State]) -> Job | None:
         """A job in a queue of others that waits for one of these jobs, directly or through other jobs."""

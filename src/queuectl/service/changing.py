@@ -9,6 +9,7 @@ from queuectl.domain import dependency
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter, Jobs, Page
+from queuectl.domain.where import Where
 from queuectl.errors import Changed, CommandFailed, Conflict, NotFound, QueuectlError
 from queuectl.service import maintenance, unreadable
 from queuectl.store.protocol import Entry, Store
@@ -41,6 +42,17 @@ class Change(Struct, frozen=True):
     def state(self) -> State | None:
         """The state of the job now."""
         return self.job.state if self.job else None
+
+
+class Chosen(list[str]):
+    """The ids of jobs that a filter selected, with the jobs as they were read, which saves to read them again.
+
+    A job that changed since then and does not match any more, or was deleted, is left out.
+    """
+
+    def __init__(self, jobs: Sequence[Job], where: Where) -> None:
+        super().__init__(job.id for job in jobs)
+        self.jobs, self.where = Jobs(jobs), where
 
 
 Rule = Callable[[Job, datetime, Mapping[str, State]], Job]
@@ -83,9 +95,11 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
     With `with_parents` the rule gets the states of the parents. Parents that are changed in the same call come first,
     and their children see the new states.
     """
+    chosen = ids if isinstance(ids, Chosen) else None
     jobs: dict[str, Job] = (got := read(store, ids))
     done = {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
     holders: dict[str | None, Job | None] = {}
+    left_out = set[str]()
     for _ in range(TRIES):
         parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
         wanted = _apply(jobs, rule, store.now(), parents, done)
@@ -97,9 +111,12 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
                 done[job.id] = Change(job.id, jobs[job.id], _taken(store, job, holders))
         stale = [id for id in jobs if id not in done]
         if not stale:
-            return [done[id] for id in dict.fromkeys(ids)]
+            return [done[id] for id in dict.fromkeys(ids) if id not in left_out]
         jobs = got = store.get(stale)
-        done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs}
+        if chosen is not None:
+            left_out |= {id for id in stale if id not in jobs or not chosen.where.matches(jobs[id])}
+            jobs = {id: job for id, job in jobs.items() if id not in left_out}
+        done |= {id: Change(id, None, _gone(id)) for id in stale if id not in jobs and id not in left_out}
         done |= {id: Change(id, None, unreadable.refusal(each)) for id, each in got.unreadable.items()}
     raise CommandFailed("other processes change the jobs too fast", "run the same command again")
 
@@ -124,6 +141,8 @@ def _apply(
 
 def read(store: Store, ids: Sequence[str]) -> Jobs:
     """The jobs with these ids, in order. Raises NotFound for the first id that no job has."""
+    if isinstance(ids, Chosen):
+        return ids.jobs
     got = store.get(ids)
     damaged = unreadable.among(store, ids, got)
     for id in ids:

@@ -25,23 +25,21 @@ from queuectl.errors import (
     OutcomeUnknown,
     StoreError,
 )
-from queuectl.service import maintenance, unreadable
+from queuectl.service import maintenance, paging, unreadable
 from queuectl.service.changing import (
     TRIES,
     Change,
+    Chosen,
     change,
     expecting,
     read,
     refuse_changed,
     refuse_other_entry,
 )
-from queuectl.service.paging import pages
 from queuectl.service.request.checks import is_text
 from queuectl.store.protocol import Entry, Store
 
 LONGEST_REASON = 10_000
-BATCH = 500
-"""Number of jobs that one step reads and saves, so that no call of the store takes longer than 100 ms."""
 
 
 def cancel(
@@ -72,17 +70,16 @@ def retry_in_steps(
     version: int | None = None,
 ) -> Generator[list[Change]]:
     """Retry some hundreds of jobs at a time. A caller that stops between two steps leaves no child out."""
-    if len(ids) <= BATCH:
+    if len(ids) <= paging.BATCH:
         return _retry_step(store, ids, force, alone, version)
-    return _retry_steps(store, in_steps(ids), force, alone)
+    return _retry_steps(store, in_steps(ids), force, alone, [])
 
 
-def retry_matching(
-    store: Store, wanted: Filter, *, force: bool = False, alone: bool = False
+def retry_chosen(
+    store: Store, steps: Iterable[Chosen], again: list[Change], *, force: bool = False, alone: bool = False
 ) -> Generator[list[Change]]:
-    """Retry all jobs that match and ended before this call, in steps. A job that dies again is not retried twice."""
-    begun = store.now() + timedelta(microseconds=1)
-    return _retry_steps(store, select(store, replace(wanted, ended_before=begun)), force, alone)
+    """Retry the jobs that a filter selects, step by step. `again` gets the refused jobs that are tried at the end."""
+    return _retry_steps(store, steps, force, alone, again)
 
 
 def hold(store: Store, ids: Sequence[str], *, version: int | None = None) -> list[Change]:
@@ -122,11 +119,11 @@ def edit(
 
 def delete(store: Store, ids: Sequence[str], *, version: int | None = None) -> list[Change]:
     """Delete ended jobs and unreadable jobs, with their output. Other jobs are refused."""
-    jobs = read(store, ids)
+    jobs, chosen = read(store, ids), isinstance(ids, Chosen)
     # Before the delete: how a parent ended is known only as long as the parent is stored.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
     damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
-    return [*(_deleted(store, job, version) for job in jobs.values()), *damaged]
+    return [*(_deleted(store, job, version, exactly=chosen) for job in jobs.values()), *damaged]
 
 
 def purge(store: Store, wanted: Filter) -> int:
@@ -137,15 +134,8 @@ def purge(store: Store, wanted: Filter) -> int:
 def purge_in_steps(store: Store, wanted: Filter) -> Generator[int]:
     """Delete all ended jobs that match, in steps. Yields the number of deleted jobs for each step."""
     maintenance.unblock_all(store)
-    while deleted := store.purge(wanted, BATCH):
+    while deleted := store.purge(wanted, paging.BATCH):
         yield len(deleted)
-
-
-def select(store: Store, wanted: Filter) -> Iterator[list[str]]:
-    """The ids of all jobs that match, newest first, a page at a time. Jobs that are added meanwhile are left out."""
-    for found in pages(store, wanted, BATCH):
-        if found.jobs:
-            yield [job.id for job in found.jobs]
 
 
 def change_queue(store: Store, queue: str, wanted: QueueChange, version: int | None = None) -> bool:
@@ -191,22 +181,24 @@ def _is_storable(reason: str) -> bool:
 
 
 def _retry_steps(
-    store: Store, steps: Iterable[Sequence[str]], force: bool, alone: bool
+    store: Store, steps: Iterable[Sequence[str]], force: bool, alone: bool, again: list[Change]
 ) -> Generator[list[Change]]:
     """Retry step by step. A refused job that has parents is tried again at the end.
 
     A child may be selected some steps before its parent, and is refused until the parent has been retried. These jobs
-    are retried at the end, the last one first, because jobs are selected newest first, so children before parents.
+    are retried at the end, the last one first.
     """
-    again: list[str] = []
     for step in steps:
+        if not step:
+            yield []
+            continue
         with closing(_retry_step(store, step, force, alone)) as parts:
             for changes in parts:
-                children = [each.id for each in changes if each.refused and each.job and each.job.spec.after]
+                children = [each for each in changes if each.refused and each.job and each.job.spec.after]
                 again += children
-                yield [each for each in changes if each.id not in children]
-    again.reverse()
-    for step in in_steps(again):
+                refused = {each.id for each in children}
+                yield [each for each in changes if each.id not in refused]
+    for step in in_steps([each.id for each in reversed(again)]):
         with closing(_retry_step(store, step, force, alone)) as parts:
             yield from parts
 
@@ -254,8 +246,8 @@ def _revive_below(store: Store, parents: Sequence[str]) -> Iterator[list[Change]
 
 
 def in_steps(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The ids in lists of at most `BATCH`, for one step each."""
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+    """The ids in lists of at most `paging.BATCH`, for one step each."""
+    return (ids[start : start + paging.BATCH] for start in range(0, len(ids), paging.BATCH))
 
 
 _CANCELLED: frozenset[State] = frozenset(("cancelled",))
@@ -278,7 +270,8 @@ def _settled(store: Store, changes: list[Change]) -> list[Change]:
     return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
 
 
-def _deleted(store: Store, job: Job, version: int | None) -> Change:
+def _deleted(store: Store, job: Job, version: int | None, *, exactly: bool = False) -> Change:
+    """Delete one job. With a version, or `exactly`, only the job as it was read, not after a retry and another end."""
     try:
         refuse_changed(job, version)
     except Changed as changed:
@@ -287,7 +280,7 @@ def _deleted(store: Store, job: Job, version: int | None) -> Change:
         why = f"job {handle(job)} is {job.state}: only ended jobs can be deleted"
         return Change(job.id, job, Conflict(why, f"queuectl cancel {handle(job)}"))
     # An ended job changes only by a retry, and a retried job ends later. So the end stands for the version here.
-    ended = job.finished_at + timedelta(microseconds=1) if version and job.finished_at else None
+    ended = job.finished_at + timedelta(microseconds=1) if (version or exactly) and job.finished_at else None
     if store.purge(Filter(id_prefix=job.id, number=job.number, ended_before=ended), 1):
         return Change(job.id, job, before=job)
     # Another process has retried the job meanwhile.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from queuectl.service.doctor import Check
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
+    from queuectl.service.matching import Wanted
     from queuectl.service.operation import Operation, Selection
     from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
@@ -112,18 +113,22 @@ class LocalQueue:
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         return self._store.get(ids)
 
-    def list(self, wanted: Filter, page: Page) -> Found:
-        from queuectl.service import listing
+    def list(self, wanted: "Wanted", page: Page) -> Found:
+        from queuectl.service import matching
 
-        return listing.jobs(self._store, wanted, page)
+        return matching.page(self._store, wanted, page)
 
-    def ids(self, wanted: Filter) -> Sequence[str]:
-        from queuectl.service import commands
+    def ids(self, wanted: "Wanted") -> Sequence[str]:
+        from queuectl.service import matching
 
-        return [id for step in commands.select(self._store, wanted) for id in step]
+        return matching.ids(self._store, wanted)
 
-    def counts(self, wanted: Filter) -> Counts:
-        return self._store.counts(wanted)
+    def counts(self, wanted: "Wanted") -> Counts:
+        if isinstance(wanted, Filter):
+            return self._store.counts(wanted)
+        from queuectl.service import matching
+
+        return matching.counts(self._store, wanted)
 
     def status(self) -> "Status":
         from queuectl.service.attention import attention

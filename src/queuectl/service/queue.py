@@ -37,6 +37,7 @@ from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
+from queuectl.service.matching import Wanted
 from queuectl.service.operation import Operation, Selection
 from queuectl.service.queries import QueueStatus, WorkerStatus
 from queuectl.service.registry import Silence
@@ -88,14 +89,18 @@ class Queue(Protocol):
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         """The jobs with these ids. Unknown ids are omitted."""
 
-    def list(self, wanted: Filter, page: Page) -> Found:
-        """One page of the jobs that match, in the order of the page."""
+    def list(self, wanted: Wanted, page: Page) -> Found:
+        """One page of the jobs that match, in the order of the page.
 
-    def ids(self, wanted: Filter) -> Sequence[str]:
+        A page may be short while `Found.next` is not None: then no index decides the filter, and `Found.looked_at` jobs
+        were looked at.
+        """
+
+    def ids(self, wanted: Wanted) -> Sequence[str]:
         """The ids of all jobs that match, the newest first."""
 
-    def counts(self, wanted: Filter) -> Counts:
-        """The number of jobs that match, per queue and state."""
+    def counts(self, wanted: Wanted) -> Counts:
+        """The number of jobs that match, per queue and state. Reads every job that an index does not rule out."""
 
     def status(self) -> Status:
         """Counts, queues, workers, and the problems that need a person."""
@@ -177,7 +182,7 @@ class Queue(Protocol):
         """Run dead, cancelled and failed jobs once more, with a new retry budget; with `force` completed ones too.
 
         The jobs wait for their parents again, and jobs that were cancelled because of them are revived. With `alone`
-        neither happens. A filter selects the jobs that ended before the operation began.
+        neither happens. A filter selects the jobs that ended, or failed, before the operation began.
         """
 
     def hold(self, selection: Selection, *, version: int | None = None) -> Operation[Sequence[Change]]:

@@ -1,18 +1,22 @@
 """Changes jobs over HTTP: one request for each job, in the order in which the store would do it."""
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from queuectl.domain import dependency
 from queuectl.domain.job import Job
-from queuectl.domain.query import Filter, Jobs
+from queuectl.domain.query import Filter, Jobs, Page
+from queuectl.domain.where import Where
 from queuectl.errors import Conflict, NotFound, OutcomeUnknown, QueuectlError
 from queuectl.http.client import reading
 from queuectl.http.client.channel import Answer, Channel
 from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 from queuectl.service.changing import TRIES, Change
-from queuectl.service.operation import Operation, Selection
+from queuectl.service.matching import SAMPLE, Preview
+from queuectl.service.operation import RETRYABLE, Operation, Selection, among
 
 PAGE, STEP = 500, 20
 """Jobs that are read at once, and jobs between two moments at which a caller may stop."""
@@ -45,8 +49,13 @@ class Changes:
 
         return self._operation(selection, act)
 
-    def retry(self, selection: Selection, body: Mapping[str, Any]) -> "Operation[Sequence[Change]]":
-        """Retry the selected jobs. The request names the version of the job, so that it is not carried out twice."""
+    def retry(
+        self, selection: Selection, body: Mapping[str, Any], begun: datetime
+    ) -> "Operation[Sequence[Change]]":
+        """Retry the selected jobs. The request names the version of the job, so that it is not carried out twice.
+
+        Of the jobs that match a filter, those that ended or failed before `begun`.
+        """
 
         def act(id: str, job: Job | None) -> list[Change]:
             try:
@@ -58,7 +67,11 @@ class Changes:
             ) as unknown:  # a job that was retried, and has failed since, would run once more
                 raise OutcomeUnknown(unknown.message, f"queuectl show {id} shows it") from unknown
 
-        return self._operation(selection, act, again=True)
+        def in_time(job: Job) -> bool:
+            return job.finished_at is None or job.finished_at < begun
+
+        meant = among(selection, RETRYABLE) if isinstance(selection, Where) else selection
+        return self._operation(meant, act, again=True, also=in_time)
 
     def edit(self, selection: Selection, fields: Mapping[str, Any]) -> "Operation[Sequence[Change]]":
         """Change fields of the selected jobs."""
@@ -79,23 +92,31 @@ class Changes:
         """Delete all ended jobs that match."""
 
         def steps() -> Generator[int]:
-            for changes in self._operation(wanted, self._delete):
-                yield sum(change.changed for change in changes)
+            for found in reading.pages(self._channel, wanted, PAGE):
+                for changes in _steps(iter([Jobs(found.jobs)]), self._delete, again=False):
+                    yield sum(change.changed for change in changes)
 
         return Operation(steps(), lambda: reading.counts(self._channel, wanted).total())
 
     def _operation(
-        self, selection: Selection, act: Act, *, again: bool = False
+        self,
+        selection: Selection,
+        act: Act,
+        *,
+        again: bool = False,
+        also: Callable[[Job], bool] = lambda job: True,
     ) -> "Operation[Sequence[Change]]":
-        if isinstance(selection, Filter):
-            pages = (found.jobs for found in reading.pages(self._channel, selection, PAGE))
-            read = (Jobs(jobs) for jobs in pages)
-            return Operation(
-                _steps(read, act, again), lambda: reading.counts(self._channel, selection).total()
-            )
+        if isinstance(selection, Where):
+            walk = Walk(self._channel, selection, also)
+            return Operation(walk.steps(act, again), walk.count, walk.preview, walk.reached)
         ids = reading.resolve(self._channel, selection)
         parts = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
-        return Operation(_steps((self._read(part) for part in parts), act, again), lambda: len(ids))
+        steps = _steps((self._read(part) for part in parts), act, again)
+        return Operation(steps, lambda: len(ids), lambda: self._preview(ids))
+
+    def _preview(self, ids: Sequence[str]) -> Preview:
+        states = Counter(job.state for job in self._read(ids).values())
+        return Preview(len(ids), dict(states), list(ids[:SAMPLE]))
 
     def _read(self, ids: Sequence[str]) -> Jobs:
         return reading.get(self._channel, ids)
@@ -166,6 +187,50 @@ class Changes:
     def _now(self, id: str, before: Job | None, refused: QueuectlError) -> Job | None:
         """The job that was refused, as it is now."""
         return None if isinstance(refused, NotFound) else self._read([id]).get(id, before)
+
+
+class Walk:
+    """The jobs that match a filter, in the order of their numbers, up to the greatest number at the start."""
+
+    def __init__(self, channel: Channel, where: Where, also: Callable[[Job], bool]) -> None:
+        self._channel, self._where, self._also = channel, where, also
+        self._done: int | None = max(where.numbers[0] - 1, 0)
+
+    def steps(self, act: Act, again: bool) -> Generator[Sequence[Change]]:
+        """Change the jobs step by step."""
+        for changes in _steps((Jobs(jobs) for jobs in self._pages()), act, again):
+            self._done = max((each.job.number for each in changes if each.job), default=self._done)
+            yield changes
+        self._done = None if self._where.limit is None else self._done
+
+    def _pages(self) -> Iterator[list[Job]]:
+        newest = reading.page(self._channel, Filter(), Page(limit=1)).jobs
+        left, high = self._where.limit, newest[0].number if newest else 0
+        for found in reading.pages(self._channel, self._where, PAGE, "number"):
+            jobs = [job for job in found.jobs if job.number <= high and self._also(job)][:left]
+            left = None if left is None else left - len(jobs)
+            yield jobs
+            if left == 0 or (found.jobs and found.jobs[-1].number >= high):
+                return
+
+    def count(self) -> int:
+        """The number of jobs that match now."""
+        if self._where.limit is not None:
+            return self.preview().matched
+        return reading.counts(self._channel, self._where).total()
+
+    def preview(self) -> Preview:
+        """The jobs that match now: how many in each state, and the first ones."""
+        if self._where.limit is None:
+            states = reading.counts(self._channel, self._where).states()
+            first = next(self._pages(), [])
+            return Preview(sum(states.values()), states, [job.id for job in first[:SAMPLE]])
+        jobs = [job for page in self._pages() for job in page]
+        return Preview(len(jobs), dict(Counter(job.state for job in jobs)), [job.id for job in jobs[:SAMPLE]])
+
+    def reached(self) -> int | None:
+        """The number up to which all jobs are done; None if the operation is complete."""
+        return self._done
 
 
 def _is_other(before: Job | None, job: Job, answer: Answer) -> bool:

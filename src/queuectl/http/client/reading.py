@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job, State
-from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
+from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Sort, Unreadable, matches
+from queuectl.domain.where import Where
 from queuectl.errors import NotFound
 from queuectl.http.client.channel import Channel, part
 from queuectl.http.client.decoding import understood
@@ -14,6 +15,7 @@ from queuectl.service import shapes
 
 if TYPE_CHECKING:
     from queuectl.service.following import Output
+    from queuectl.service.matching import Wanted
 
 REFERENCES = 1000
 """References in one request."""
@@ -67,18 +69,23 @@ def get(channel: Channel, ids: Sequence[str]) -> Jobs:
     return Jobs((found[id] for id in wanted if id in found), damaged)
 
 
-def pages(channel: Channel, wanted: Filter, limit: int = LONGEST_PAGE) -> Iterator[Found]:
-    """All jobs that match, newest first, a page at a time. Jobs that are added meanwhile are left out."""
+def pages(
+    channel: Channel, wanted: "Wanted", limit: int = LONGEST_PAGE, sort: Sort = "created"
+) -> Iterator[Found]:
+    """All jobs that match, a page at a time. Newest first, jobs that are added meanwhile are left out."""
     after: str | None = None
     while True:
-        found = page(channel, wanted, Page(limit=limit, after=after))
+        found = page(channel, wanted, Page(limit=limit, after=after, sort=sort))
         yield found
         if (after := found.next) is None:
             return
 
 
-def page(channel: Channel, wanted: Filter, page: Page) -> Found:
+def page(channel: Channel, wanted: "Wanted", page: Page) -> Found:
     """One page of the jobs that match. The server may send less than a page while there are more."""
+    if isinstance(wanted, Where):
+        query = {**query_of(wanted), "sort": page.sort, "cursor": page.after}
+        return _page(channel, {**query, "limit": min(page.limit, LONGEST_PAGE)})
     jobs, damaged = list[Job](), list[Unreadable]()
     after = page.after
     while True:
@@ -97,10 +104,10 @@ def _page(channel: Channel, query: Mapping[str, Any]) -> Found:
     with understood(channel):
         jobs = [shapes.job_of(each) for each in document["jobs"]]
         damaged = [shapes.unreadable_of(each) for each in document.get("unreadable", ())]
-        return Found(jobs, document["next"], damaged)
+        return Found(jobs, document["next"], damaged, document.get("looked_at"))
 
 
-def ids(channel: Channel, wanted: Filter) -> list[str]:
+def ids(channel: Channel, wanted: "Wanted") -> list[str]:
     """The ids of all jobs that match, newest first."""
     if not is_complete(wanted):
         return [job.id for found in pages(channel, wanted) for job in found.jobs]
@@ -114,7 +121,7 @@ def ids(channel: Channel, wanted: Filter) -> list[str]:
         query["cursor"] = document["next"]
 
 
-def counts(channel: Channel, wanted: Filter) -> Counts:
+def counts(channel: Channel, wanted: "Wanted") -> Counts:
     """The number of jobs that match, per queue and state."""
     if is_complete(wanted):
         return Counts(channel.read("/v1/counts", query_of(wanted))["queues"])
@@ -126,8 +133,10 @@ def counts(channel: Channel, wanted: Filter) -> Counts:
     return Counts(queues)
 
 
-def query_of(wanted: Filter) -> dict[str, Any]:
+def query_of(wanted: "Wanted") -> dict[str, Any]:
     """The query for a filter, without the fields that the server does not know."""
+    if isinstance(wanted, Where):
+        return {"where": wanted.text, "state": ",".join(sorted(wanted.filter.states)) or None}
     return {
         "state": ",".join(sorted(wanted.states)) or None,
         "queue": wanted.queue,
@@ -138,9 +147,9 @@ def query_of(wanted: Filter) -> dict[str, Any]:
     }
 
 
-def is_complete(wanted: Filter) -> bool:
+def is_complete(wanted: "Wanted") -> bool:
     """Whether the query says all of a filter. If it does not, the client leaves out what does not match."""
-    return all(
+    return isinstance(wanted, Where) or all(
         getattr(wanted, name) == default
         for name, default in zip(Filter.__struct_fields__, _DEFAULTS, strict=True)
         if name not in _SENT

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from queuectl.service.doctor import Check
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
+    from queuectl.service.matching import Wanted
     from queuectl.service.operation import Operation, Selection
     from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
@@ -113,13 +114,13 @@ class RemoteQueue:
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         return reading.get(self._channel, ids)
 
-    def list(self, wanted: Filter, page: Page) -> Found:
+    def list(self, wanted: "Wanted", page: Page) -> Found:
         return reading.page(self._channel, wanted, page)
 
-    def ids(self, wanted: Filter) -> Sequence[str]:
+    def ids(self, wanted: "Wanted") -> Sequence[str]:
         return reading.ids(self._channel, wanted)
 
-    def counts(self, wanted: Filter) -> Counts:
+    def counts(self, wanted: "Wanted") -> Counts:
         return reading.counts(self._channel, wanted)
 
     def status(self) -> "Status":
@@ -200,12 +201,8 @@ class RemoteQueue:
         alone: bool = False,
         version: int | None = None,
     ) -> "Operation[Sequence[Change]]":
-        from msgspec.structs import replace
-
-        if isinstance(selection, Filter):  # a job that ends again meanwhile is not retried twice
-            begun = self.now() + timedelta(microseconds=1)
-            selection = replace(selection, ended_before=selection.ended_before or begun)
-        return self._changes(version).retry(selection, {"force": force, "alone": alone})
+        begun = self.now() + timedelta(microseconds=1)
+        return self._changes(version).retry(selection, {"force": force, "alone": alone}, begun)
 
     def hold(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
         return self._changes(version).post(selection, "hold")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from queuectl.domain.ids import is_several
 from queuectl.domain.names import LONGEST
 from queuectl.errors import InvalidInput
 from queuectl.http.call import Call, Reply
@@ -50,7 +51,7 @@ class Edit(Struct, frozen=True, forbid_unknown_fields=True):
 def cancel(call: Call) -> Reply:
     """Never start the job; if it runs, its worker ends it."""
     steps = call.queue.cancel(
-        [call.path["ref"]], by=call.caller.name, reason=call.body.reason, version=expected_version(call)
+        _one(call), by=call.caller.name, reason=call.body.reason, version=expected_version(call)
     )
     return _answer(call, steps)
 
@@ -58,20 +59,18 @@ def cancel(call: Call) -> Reply:
 def retry(call: Call) -> Reply:
     """Run the job once more. Jobs that were cancelled because of it wait for it again."""
     asked: Retry = call.body
-    steps = call.queue.retry(
-        [call.path["ref"]], force=asked.force, alone=asked.alone, version=expected_version(call)
-    )
+    steps = call.queue.retry(_one(call), force=asked.force, alone=asked.alone, version=expected_version(call))
     return _answer(call, steps)
 
 
 def hold(call: Call) -> Reply:
     """Keep the job from starting."""
-    return _answer(call, call.queue.hold([call.path["ref"]], version=expected_version(call)))
+    return _answer(call, call.queue.hold(_one(call), version=expected_version(call)))
 
 
 def release(call: Call) -> Reply:
     """Let a held job start when it is due."""
-    steps = call.queue.release([call.path["ref"]], anyway=call.body.anyway, version=expected_version(call))
+    steps = call.queue.release(_one(call), anyway=call.body.anyway, version=expected_version(call))
     return _answer(call, steps)
 
 
@@ -82,7 +81,7 @@ def edit(call: Call) -> Reply:
         raise InvalidInput("no change is given", "give priority, run_at or queue")
     run_at = None if asked.run_at is None else time_of("run_at", asked.run_at, call.queue.now())
     steps = call.queue.edit(
-        [call.path["ref"]],
+        _one(call),
         priority=asked.priority,
         run_at=run_at,
         queue=asked.queue,
@@ -93,10 +92,20 @@ def edit(call: Call) -> Reply:
 
 def delete(call: Call) -> Reply:
     """Delete an ended job with its output."""
-    [own] = _changes(call.queue.delete([call.path["ref"]], version=expected_version(call)))
+    [own] = _changes(call.queue.delete(_one(call), version=expected_version(call)))
     if own.refused:
         raise own.refused
     return Reply(None, 204)
+
+
+def _one(call: Call) -> list[str]:
+    """The reference of the path. Raises InvalidInput if it means several jobs, which an operation changes."""
+    reference = call.path["ref"]
+    if is_several(reference) and len(call.queue.resolve([reference])) > 1:
+        raise InvalidInput(
+            f"{reference} means several jobs, one is expected", "POST /v1/operations changes many"
+        )
+    return [reference]
 
 
 def _changes(steps: Operation[Sequence[Change]]) -> list[Change]:

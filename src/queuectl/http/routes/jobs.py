@@ -9,13 +9,14 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 from starlette.responses import Response, StreamingResponse
 
-from queuectl.domain.query import Filter, Found, Jobs, Page, Sort, Unreadable
+from queuectl.domain.query import Found, Jobs, Page, Sort, Unreadable
 from queuectl.errors import InvalidInput, Unauthenticated
 from queuectl.http.call import Call, Reply
-from queuectl.http.routes.selecting import Shorthands, etag, fields_of, filter_of, shown_job
+from queuectl.http.routes.selecting import Shorthands, etag, fields_of, shown_job, wanted_of
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
 from queuectl.service import shapes
+from queuectl.service.matching import Wanted
 from queuectl.service.shapes.diagnosis import explanation
 from queuectl.service.shapes.record import document
 
@@ -63,7 +64,7 @@ async def list_(call: Call) -> Reply | Response:
     if asked.ref:
         reply: Reply = await in_time(call.server, _named, call, fields)
         return reply
-    wanted = await in_time(call.server, filter_of, call, asked)
+    wanted = await in_time(call.server, wanted_of, call, asked)
     if JSONL in call.headers.get("accept", ""):
         page = Page(limit=min(asked.limit or PAGE, PAGE), after=asked.cursor, sort=asked.sort)
         first = await in_time(call.server, call.queue.list, wanted, page)
@@ -72,7 +73,7 @@ async def list_(call: Call) -> Reply | Response:
     found: Found = await in_time(call.server, call.queue.list, wanted, page)
     headers = {} if found.next is None else {"Link": _next_link(call, asked, found.next)}
     shown = [shown_job(call, job, fields) for job in found.jobs]
-    return Reply(shapes.listed(shown, found.next, found.unreadable), headers=headers)
+    return Reply(shapes.listed(shown, found.next, found.unreadable, found.looked_at), headers=headers)
 
 
 def _named(call: Call, fields: Sequence[str]) -> Reply:
@@ -86,7 +87,7 @@ def _named(call: Call, fields: Sequence[str]) -> Reply:
     return Reply(shapes.listed([shown_job(call, job, fields) for job in jobs], None, damaged))
 
 
-async def _lines(call: Call, wanted: Filter, page: Page, found: Found) -> AsyncIterator[bytes]:
+async def _lines(call: Call, wanted: Wanted, page: Page, found: Found) -> AsyncIterator[bytes]:
     """All jobs that match, one a line, at most `limit`; then those that cannot be decoded. One page is in memory.
 
     A fault between two pages cuts the body off, so that the client does not take it for complete.
@@ -104,7 +105,7 @@ async def _lines(call: Call, wanted: Filter, page: Page, found: Found) -> AsyncI
     yield b"".join(_line(shapes.line_of_unreadable(each)) for each in damaged.values())
 
 
-def _next_page(call: Call, wanted: Filter, page: Page) -> Found:
+def _next_page(call: Call, wanted: Wanted, page: Page) -> Found:
     """The next page. A slow client reads a long list for hours, so each page needs a token that is still valid."""
     if not call.server.authenticator.admits(call.caller):
         raise Unauthenticated("the token was revoked or has expired")
@@ -141,7 +142,7 @@ def resolve(call: Call) -> Reply:
 
 def counts(call: Call) -> Reply:
     """How many jobs match, per queue and state."""
-    return Reply(document(queues=call.queue.counts(filter_of(call, call.query)).queues))
+    return Reply(document(queues=call.queue.counts(wanted_of(call, call.query)).queues))
 
 
 ROUTES = (

@@ -13,11 +13,13 @@ from queuectl.domain.instant import in_range
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import parse_duration, seconds
 from queuectl.domain.query import Filter
+from queuectl.domain.where import parse
 from queuectl.errors import Changed, InvalidInput
 from queuectl.http.call import Call, Reply, digest
 from queuectl.http.redaction import redacted
 from queuectl.service import shapes
 from queuectl.service.listing import states_of
+from queuectl.service.matching import Wanted
 from queuectl.service.shapes.jobs import JOB
 from queuectl.service.times import read_time
 
@@ -27,6 +29,7 @@ _TAG = re.compile(r'"([0-9]{1,18})(?:-[0-9a-f]+)?"')
 class Shorthands(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The conditions that a list and a count of jobs know; a job has to match all that are given."""
 
+    where: Annotated[str | None, Meta(description="a filter, for example `state:dead exit:1`")] = None
     state: Annotated[str | None, Meta(description="one state, or several with commas between")] = None
     queue: str | None = None
     tag: str | None = None
@@ -38,8 +41,13 @@ class Shorthands(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-def filter_of(call: Call, asked: Shorthands) -> Filter:
-    """The filter that these conditions make. Raises InvalidInput."""
+def wanted_of(call: Call, asked: Shorthands) -> Wanted:
+    """The jobs that these conditions select. Raises InvalidInput."""
+    given = _filter_of(call, asked)
+    return given if asked.where is None else parse(asked.where, call.queue.now()).within(given)
+
+
+def _filter_of(call: Call, asked: Shorthands) -> Filter:
     return Filter(
         states=states_of(word.strip() for word in asked.state.split(",")) if asked.state else frozenset(),
         queue=asked.queue,

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
+from queuectl.domain.where import parse
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.http.call import Call, Reply
 from queuectl.http.routes.jobs import MANY, Reference
@@ -43,7 +44,7 @@ class Inside(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Wait(Struct, frozen=True, forbid_unknown_fields=True):
-    """The jobs, either by their ids or by their batch.
+    """The jobs: by their ids, their batch or a filter.
 
     any      until one of them has ended
     timeout  seconds after which the answer comes in any case
@@ -51,6 +52,7 @@ class Wait(Struct, frozen=True, forbid_unknown_fields=True):
 
     ids: Annotated[list[Reference], Meta(max_length=MANY)] | None = None
     batch: str | None = None
+    where: str | None = None
     any: bool = False
     timeout: Annotated[float, Meta(ge=0, le=LONGEST)] | str = LONGEST
     inside: Inside | None = None
@@ -80,11 +82,13 @@ def _meant(call: Call) -> Sequence[str]:
         raise InvalidInput(
             f"timeout: may be at most {LONGEST} s", "send the request again when the time is over"
         )
-    if (asked.ids is None) == (asked.batch is None):
-        raise InvalidInput("either ids or batch is expected", 'for example {"ids": ["…"]}')
+    if sum(each is not None for each in (asked.ids, asked.batch, asked.where)) != 1:
+        raise InvalidInput("either ids, batch or where is expected", 'for example {"ids": ["…"]}')
     ids: Sequence[str] = list(dict.fromkeys(asked.ids or ()))
     if asked.batch is not None and not (ids := call.queue.ids(Filter(batch=asked.batch))):
         raise NotFound(f"there is no job in batch {asked.batch!r}")
+    if asked.where is not None:
+        ids = call.queue.ids(parse(asked.where, call.queue.now()))
     if asked.inside:
         _refuse_to_wait(call, asked.inside, ids)
     return ids

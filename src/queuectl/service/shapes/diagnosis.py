@@ -18,6 +18,11 @@ def explanation(found: Explanation) -> dict[str, Any]:
     return document(**EXPLANATION.encode(found))
 
 
+def explanations(found: Sequence[Explanation]) -> dict[str, Any]:
+    """The explanations of several jobs."""
+    return document(jobs=EXPLANATION.many.encode(found))
+
+
 explanation_of = EXPLANATION.decode
 
 

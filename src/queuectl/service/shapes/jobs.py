@@ -14,6 +14,7 @@ from queuectl.service.shapes.record import OCTAL, Form, Record, document, instan
 
 if TYPE_CHECKING:
     from queuectl.service.changing import Change
+    from queuectl.service.matching import Preview
 
 PARENT = Record(Parent, "job on")
 CANCEL_REQUEST = Record(CancelRequest, "by at reason cause")
@@ -83,10 +84,14 @@ def shown(job: Job) -> dict[str, Any]:
 
 
 def listed(
-    jobs: Sequence[Mapping[str, Any]], cursor: str | None, unreadable: Iterable[Unreadable]
+    jobs: Sequence[Mapping[str, Any]],
+    cursor: str | None,
+    unreadable: Iterable[Unreadable],
+    looked_at: int | None = None,
 ) -> dict[str, Any]:
     """One page of a list, from the objects of its jobs."""
-    return document(jobs=jobs, next=cursor, unreadable=[UNREADABLE.encode(each) for each in unreadable])
+    shown = document(jobs=jobs, next=cursor, unreadable=[UNREADABLE.encode(each) for each in unreadable])
+    return shown if looked_at is None else {**shown, "looked_at": looked_at}
 
 
 def line_of_unreadable(each: Unreadable) -> dict[str, Any]:
@@ -99,6 +104,11 @@ def changed(own: "Change", revived: Sequence["Change"] = ()) -> dict[str, Any]:
     assert own.job
     found = document(job=job(own.job), changed=own.changed)
     return {**found, "revived": [job(each.job) for each in revived if each.job]} if revived else found
+
+
+def preview(found: "Preview") -> dict[str, Any]:
+    """What an operation would change."""
+    return document(dry_run=True, matched=found.matched, by_state=found.by_state, sample=found.sample)
 
 
 def waited(item: Job) -> dict[str, Any]:

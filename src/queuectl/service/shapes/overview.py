@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from queuectl.domain.job import STATES, State
+from queuectl.domain.query import Counts
 from queuectl.service.queries import QueueStatus
 from queuectl.service.shapes.record import Record, build, document, instant, seconds
 from queuectl.service.shapes.workers import WORKER
@@ -68,6 +70,18 @@ def status(status: Status) -> dict[str, Any]:
         attention=ATTENTION.many.encode(status.attention),
         now=instant(status.now),
     )
+
+
+def counted(counts: Counts) -> dict[str, Any]:
+    """The number of jobs that match a filter, per state and per queue, by the names of `status`."""
+    return document(
+        jobs={"total": counts.total(), **_all_states(counts.states())},
+        queues=[{"name": name, **_all_states(states)} for name, states in sorted(counts.queues.items())],
+    )
+
+
+def _all_states(counts: Mapping[State, int]) -> dict[State, int]:
+    return {state: counts.get(state, 0) for state in STATES}
 
 
 def status_of(document: Mapping[str, Any]) -> Status:
