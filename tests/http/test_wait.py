@@ -87,7 +87,7 @@ def test_more_requests_wait_than_there_are_threads(
 
 @pytest.mark.parametrize(
     "body", [{}, {"ids": ["a"], "batch": "b"}, {"ids": ["a"], "timeout": 56}, {"ids": ["a"], "timeout": -1},
-             {"ids": ["x"] * 1001}, {"ids": "a"}, {"ids": [1]}, {"where": "state:dead"}],
+             {"ids": ["x"] * 1001}, {"ids": "a"}, {"ids": [1]}, {"where": "dead"}, {"where": ""}],
 )  # fmt: skip
 def test_a_wait_for_nothing_is_refused(server: Client, body: object) -> None:
     assert server("POST", "/v1/wait", body).status == 400

@@ -63,7 +63,7 @@ def requeue_options(parser: "Parser") -> None:
     retry_options(parser)
     parser.set_defaults(force=True)
     parser.examples.clear()
-    parser.example("queuectl requeue @last", "the same as: queuectl retry --force @last")
+    parser.example("queuectl requeue 1", "the same as: queuectl retry --force 1")
 
 
 requeue = retry

@@ -53,7 +53,7 @@ def show(session: "Session") -> int:
     [name, *others] = single_references(session)
     if others:
         raise InvalidInput(
-            f"{1 + len(others)} jobs are given, one is expected", "queuectl show shows several"
+            f"{1 + len(others)} jobs are given, one is expected", "one at a time: … | xargs -n 1"
         )
     job = session.queue.show(name)
     _refuse_living(job)

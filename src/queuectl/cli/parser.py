@@ -18,6 +18,9 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=110)
 
 
+_VALUE = re.compile(r"-(?:[0-9]|[a-z_]+(?:\.[^:]+)?:)")
+
+
 class Parser(argparse.ArgumentParser):
     """Parses one command's arguments. A mistake raises InvalidInput; the parser never exits."""
 
@@ -30,8 +33,6 @@ class Parser(argparse.ArgumentParser):
             add_help=False,
         )
         self._optionals.title = "options"
-        # -17:-2 (a cursor) and -queue:mail (a term of a filter) are values, because no option looks like that.
-        self._negative_number_matcher = re.compile(r"^-(?:\d|[a-z_]+(?:\.[^:]+)?:)")
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
         self.about_unknown: Callable[[list[str], argparse.Namespace, list[str]], None] = lambda *_: None
@@ -52,6 +53,10 @@ class Parser(argparse.ArgumentParser):
             self.about_unknown(words, args, unknown)
             self.error(f"unknown option or argument {unknown[0] or repr('')}{self._near(unknown[0])}")
         return args
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Take -17:-2 (a cursor) and -queue:mail (a term of a filter) for values. No option looks like that."""
+        return None if _VALUE.match(arg_string) else super()._parse_optional(arg_string)
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(message, f"{self.prog} --help shows the arguments")

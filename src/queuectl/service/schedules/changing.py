@@ -29,7 +29,7 @@ from queuectl.domain.schedule import (
 )
 from queuectl.domain.schedule_definition import Definition, check_schedule_name, define, fields_of
 from queuectl.errors import CommandFailed, Conflict, NotFound
-from queuectl.service import commands
+from queuectl.service import commands, matching
 from queuectl.service import firing as fire
 from queuectl.service.changing import TRIES, refuse_other_entry
 from queuectl.service.schedules import template
@@ -162,7 +162,7 @@ def cancel_jobs(store: Store, name: str, *, by: str) -> int:
     """Cancel the jobs of a schedule that have not ended. Returns the number of changed jobs."""
     wanted = Filter(id_prefix=f"{name}:", states=LIVING)
     reason = f"schedule {name} is removed"
-    steps = (commands.cancel(store, ids, by=by, reason=reason) for ids in commands.select(store, wanted))
+    steps = (commands.cancel(store, ids, by=by, reason=reason) for ids in matching.select(store, wanted))
     return sum(each.changed for changes in steps for each in changes)
 
 
