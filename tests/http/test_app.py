@@ -152,3 +152,11 @@ def test_a_wrong_time_of_a_job_is_reported_with_its_field(server: Client) -> Non
     assert queued.status == 201
     answer = server("PATCH", "/v1/jobs/later", {"run_at": "tomorrow"})
     assert answer.document["errors"] == [{"pointer": "/run_at", "detail": "run_at: 'tomorrow' is not a time"}]
+
+
+def test_the_hint_about_an_unknown_name_says_where_the_names_are(server: Client) -> None:
+    answer = server("POST", "/v1/resolve", {"xyz": ["1"]})
+    assert answer.document["hint"] == "GET /openapi.json has the fields"
+    answer = server("GET", "/v1/jobs/1/output?xyz=1")
+    assert answer.document["hint"].startswith("there are: attempt, ")
+    assert server("GET", "/v1/status?xyz=1").document["hint"] == "this route has none"

@@ -28,7 +28,8 @@ def query_of(given: QueryParams, wanted: type[Struct]) -> Any:
     values: dict[str, Any] = {}
     for name in given:
         if name not in is_list:
-            raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(is_list)))
+            known = f"there are: {', '.join(is_list)}" if is_list else "this route has none"
+            raise InvalidInput(f"there is no query parameter {name!r}", nearest(name, list(is_list)) or known)
         several = given.getlist(name)
         if any("\0" in value for value in several):
             raise InvalidInput(f"query parameter {name}: contains a NUL byte")

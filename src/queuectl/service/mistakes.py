@@ -75,7 +75,7 @@ def explain(
     if "unknown field" in what:
         name = what.split("`")[1]
         found = InvalidInput(
-            f"{position + ': ' if position else ''}there is no field {name!r}", nearest(name, fields)
+            f"{position + ': ' if position else ''}there is no field {name!r}", nearest(name, fields) or hint
         )
         found.pointer = f"{pointer(position)}/{_escaped(name)}"
         return found
