@@ -1,4 +1,6 @@
-"""A proxy between a client and a server that breaks one connection at a chosen byte of the request or reply."""
+"""A proxy between a client and a server that breaks one connection at a chosen byte of the request or reply, or answers
+502 in place of the server.
+"""
 
 import socket
 import threading
@@ -7,9 +9,17 @@ from contextlib import contextmanager, suppress
 from typing import Literal, get_args
 
 Moment = Literal[
-    "before the request", "within the request", "after the request", "after the head of the reply"
+    "before the request",
+    "within the request",
+    "after the request",
+    "after the head of the reply",
+    "502 instead of the reply",
 ]
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
+BAD_GATEWAY = (
+    b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 20\r\nConnection: close\r\n\r\n"
+)
+PAGE = b"<h1>Bad Gateway</h1>"
 
 
 class Cutter:
@@ -65,6 +75,9 @@ class Cutter:
                 if moment is not None:
                     self.meanwhile()
                 if moment == "after the request":
+                    return
+                if moment == "502 instead of the reply":
+                    client.sendall(BAD_GATEWAY + PAGE)
                     return
                 if moment is not None:
                     client.sendall(answer[: answer.index(b"\r\n\r\n") + 4])

@@ -176,16 +176,17 @@ class TestCuts:
             if moment.startswith(("before", "within")) or case not in OTHERWISE:
                 assert scene.told(case, moment) == usual, moment
 
+    @pytest.mark.parametrize("moment", ["after the request", "502 instead of the reply"])
     def test_a_command_whose_reply_never_comes_exits_with_75_and_a_hint(
-        self, scene: Scene, case: Case
+        self, scene: Scene, case: Case, moment: Moment
     ) -> None:
-        found = scene.told(case, "after the request", times=1000, patience="0.1s")
+        found = scene.told(case, moment, times=1000, patience="0.1s")
         assert found.code == 75
         assert found.err[-1].startswith("queuectl: the request was sent, and its reply is lost: ")
         assert found.err[-1].endswith((" is safe)", " shows it)", " shows which of them exist)"))
 
 
-LOST = ("after the request", "after the head of the reply")
+LOST: tuple[Moment, ...] = ("after the request", "after the head of the reply", "502 instead of the reply")
 
 
 @pytest.mark.parametrize("moment", LOST)

@@ -52,8 +52,19 @@ class TestForeignAnswers:
             queue.status()
         assert len(proxy.requests) == 3
 
-    def test_a_change_for_which_a_proxy_waited_too_long_is_an_unknown_result(self) -> None:
-        with answering(reply("504 Gateway Timeout", HTML, Content_Type="text/html")) as proxy:
+    @pytest.mark.parametrize(
+        "status",
+        [
+            "500 Error",
+            "502 Bad Gateway",
+            "503 Service Unavailable",
+            "504 Gateway Timeout",
+            "520 Unknown Error",
+        ],
+    )
+    def test_a_change_whose_reply_a_proxy_may_have_lost_is_an_unknown_result(self, status: str) -> None:
+        """nginx sends 502 also if the server behind it ends after it has stored the job."""
+        with answering(reply(status, HTML, Content_Type="text/html")) as proxy:
             error = fault(proxy.url, lambda q: q.enqueue([JobRequest(command="echo")]))
         assert type(error) is OutcomeUnknown
         assert len(proxy.requests) > 1
@@ -76,7 +87,7 @@ class TestForeignAnswers:
             assert fault(first.url).hint == "if that is the server: --store https://queue.example/x"
 
     def test_a_server_that_is_silent_is_left_soon_and_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("queuectl.http.client.channel.SHORTEST_WAIT", 0.5)
+        monkeypatch.setattr("queuectl.http.client.tries.SHORTEST_WAIT", 0.5)
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
             error = fault(url)

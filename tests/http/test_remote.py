@@ -21,6 +21,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import (
+    Changed,
     Conflict,
     InvalidInput,
     NotFound,
@@ -28,8 +29,7 @@ from queuectl.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
-from queuectl.http.client import channel as channel_module
-from queuectl.http.client import waiting
+from queuectl.http.client import tries, waiting
 from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Channel, Patience
 from queuectl.http.client.credentials import Credentials
@@ -110,7 +110,7 @@ class TestUnreachable:
 
     def test_a_wait_outlives_several_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each server holds the request and is killed. The patience is for one outage, not for all of them."""
-        monkeypatch.setattr(channel_module, "HELD", 0.05)
+        monkeypatch.setattr(tries, "HELD", 0.05)
         ended = b'{"schema":1,"done":true,"jobs":[],"missing":["a"],"waiting":0,"obstacles":[]}'
         ok = reply("200 OK", ended, Queuectl_Version=__version__)
         with holding(0.1, *[b""] * 6, ok) as server:
@@ -294,6 +294,57 @@ class TestChanges:
         assert shown in (None, stored)
 
     @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize("name", ["cancel", "hold", "edit"])
+    def test_a_change_of_one_version_is_made_once(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, name: str, moment: Moment
+    ) -> None:
+        """The first request has changed the version that the second one names."""
+        make: dict[str, Callable[[], Operation[Sequence[Change]]]] = {
+            "cancel": lambda: remote.cancel(["a"], version=1),
+            "hold": lambda: remote.hold(["a"], version=1),
+            "edit": lambda: remote.edit(["a"], priority=3, version=1),
+        }
+        cutter.cut(CASES[name].request, moment)
+        assert one(make[name]()) == queue.show("a")
+        assert queue.show("a").version == 2
+        assert [type(each.refused) for each in changes(make[name]())] == [Changed]
+
+    def test_a_held_job_of_one_version_is_released_once(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter
+    ) -> None:
+        changes(queue.hold(["a"]))
+        cutter.cut(b"POST /v1/jobs/a/release", "after the request")
+        assert one(remote.release(["a"], version=2)).state == "pending"
+        assert queue.show("a").version == 3
+
+    def test_a_job_of_one_version_that_has_changed_meanwhile_is_an_unknown_result(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter
+    ) -> None:
+        cutter.meanwhile = lambda: changes(queue.release(["a"]))
+        cutter.cut(b"POST /v1/jobs/a/hold", "after the request")
+        with pytest.raises(OutcomeUnknown):
+            changes(remote.hold(["a"], version=1))
+
+    @pytest.mark.parametrize("name", ["queue", "set", "unset"])
+    def test_an_entry_whose_version_the_first_request_may_have_changed_is_an_unknown_result(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, name: str
+    ) -> None:
+        if name == "unset":
+            queue.set("lease", "2m")
+        make: dict[str, tuple[bytes, Callable[[], object]]] = {
+            "queue": (b"PATCH", lambda: remote.change_queue("q", QueueChange(paused=True), version=0)),
+            "set": (b"PUT", lambda: remote.set("lease", "1m", version=0)),
+            "unset": (b"DELETE", lambda: remote.unset("lease", version=1)),
+        }
+        request, change = make[name]
+        cutter.cut(request, "after the request")
+        with pytest.raises(OutcomeUnknown):
+            change()
+        assert cutter.cuts == 1
+        with pytest.raises(Changed):
+            change()
+
+    @pytest.mark.parametrize("moment", MOMENTS)
     def test_a_job_is_retried_once(
         self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, moment: Moment
     ) -> None:
@@ -369,11 +420,6 @@ class TestChanges:
         assert type(error) is StoreUnavailable
         assert len(queue.list(Filter(), Page()).jobs) == 1
 
-    def test_a_change_through_a_broken_proxy_is_an_error_of_the_store(self) -> None:
-        with answering(reply("502 Bad Gateway", HTML)) as proxy:
-            error = fault(proxy.url, lambda q: q.enqueue([JobRequest(command="echo")]))
-        assert error.exit_code == 5
-
     def test_a_timeout_of_the_server_is_an_unknown_result(self) -> None:
         body = b'{"code":"unknown","detail":"the store did not answer in time","hint":null,"exit_code":75}'
         with answering(reply("504 Gateway Timeout", body, Queuectl_Version=__version__)) as server:
@@ -383,6 +429,89 @@ class TestChanges:
             error.message == "the request was sent, and its reply is lost: the store did not answer in time"
         )
         assert len(server.requests) > 1
+
+
+def problem(status: str, code: str, exit_code: int, version: str = __version__, **headers: str) -> bytes:
+    """An error of our server."""
+    document = {"code": code, "detail": f"it is {code}", "hint": None, "exit_code": exit_code}
+    return reply(status, json.dumps(document).encode(), Queuectl_Version=version, **headers)
+
+
+LOST = b""
+"""The connection is closed in place of a reply."""
+
+REFUSALS = {
+    "a revoked token": problem("401 Unauthorized", "unauthenticated", 1),
+    "a lost right": problem("403 Forbidden", "forbidden", 1),
+    "a server that only reads": problem("403 Forbidden", "read_only", 1),
+    "another host": problem("421 Misdirected Request", "wrong_host", 1),
+    "an unusable store": problem("503 Service Unavailable", "store_unusable", 5),
+    "a busy server": problem("429 Too Many Requests", "too_many", 5, Retry_After="60"),
+    "a bug": problem("500 Internal Server Error", "internal", 1),
+    "a missing parent": problem("404 Not Found", "not_found", 3),
+    "another failure": problem("409 Conflict", "failed", 1),
+    "a page of a proxy": reply("404 Not Found", HTML),
+    "a login of a proxy": reply("302 Found", b"", Location="https://login.example"),
+}
+"""Answers to a request that say nothing about an earlier one with the same content."""
+
+
+class TestRefusedRepetition:
+    """A reply is lost, and the same request again is refused: the first one may have been carried out all the same."""
+
+    @pytest.mark.parametrize("name", REFUSALS)
+    def test_the_result_is_unknown(self, name: str) -> None:
+        with answering(LOST, REFUSALS[name]) as server:
+            error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo", id="a")]))
+        assert isinstance(error, OutcomeUnknown), error
+        assert error.ids == ("a",)
+        assert error.hint == "repeating the same command is safe"
+
+    @pytest.mark.parametrize("name", REFUSALS)
+    def test_a_refusal_without_a_lost_reply_is_the_result(self, name: str) -> None:
+        with answering(REFUSALS[name]) as server:
+            error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo", id="a")]))
+        assert not isinstance(error, OutcomeUnknown)
+
+    @pytest.mark.parametrize("name", REFUSALS)
+    def test_a_refusal_of_a_repeated_read_is_the_result(self, name: str) -> None:
+        with answering(LOST, REFUSALS[name]) as server:
+            error = fault(server.url)
+        assert not isinstance(error, OutcomeUnknown)
+
+    def test_a_request_that_is_wrong_was_wrong_the_first_time_too(self) -> None:
+        with answering(LOST, problem("400 Bad Request", "invalid_input", 2)) as server:
+            error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo", id="a")]))
+        assert type(error) is InvalidInput
+
+    def test_a_newer_server_may_have_accepted_what_an_older_one_refuses(self) -> None:
+        document = b'{"code":"invalid_input","detail":"unknown field x","hint":null,"exit_code":2}'
+        older = reply("400 Bad Request", document, Queuectl_Version="0.0.9")
+        with answering(LOST, older) as server:
+            error = fault(server.url, lambda q: q.enqueue([JobRequest(command="echo", id="a")]))
+        assert isinstance(error, OutcomeUnknown)
+
+    def test_a_job_may_be_stored_although_the_server_only_reads_at_the_repetition(
+        self, remote: RemoteQueue, queue: LocalQueue, cutter: Cutter, state: ServerState
+    ) -> None:
+        cutter.meanwhile = lambda: setattr(state, "read_only", True)
+        cutter.cut(b"POST /v1/jobs ", "after the request")
+        with pytest.raises(OutcomeUnknown) as raised:
+            remote.enqueue([JobRequest(command="echo", id="new")])
+        assert raised.value.ids == ("new",)
+        assert queue.show("new").state == "pending"
+
+    def test_a_success_that_cannot_be_read_to_its_end_is_a_lost_reply(self) -> None:
+        cut = b'HTTP/1.0 201 Created\r\nQueuectl-Version: 1\r\n\r\n{"schema":1,"jo'
+        with answering(cut) as proxy:
+            error = fault(proxy.url, lambda q: q.enqueue([JobRequest(command="echo", id="a")]))
+        assert isinstance(error, OutcomeUnknown)
+
+    def test_a_worker_that_left_before_the_repetition_has_stopped(self) -> None:
+        gone = problem("404 Not Found", "not_found", 3)
+        with answering(LOST, gone) as server, opened(server.url) as remote:
+            remote.stop(["w1"])
+        assert len(server.requests) == 2
 
 
 def printed(parts: Iterable[Part]) -> bytes:

@@ -24,6 +24,13 @@ PAGE, STEP = 500, 20
 Act = Callable[[str, Job | None], list[Change]]
 """Changes one job, given by its id and as it was read; None if it cannot be decoded."""
 
+DONE: Mapping[str, Callable[[Job], bool]] = {
+    "cancel": lambda now: now.state == "cancelled" or now.cancel_requested is not None,
+    "hold": lambda now: now.state == "held",
+    "release": lambda now: now.state not in ("held", "cancelled"),
+}
+"""Whether a job is as a verb leaves it."""
+
 
 class Changes:
     """The changes of jobs that one client makes. `version`: only jobs that have this version are changed."""
@@ -41,10 +48,9 @@ class Changes:
 
         def act(id: str, job: Job | None) -> list[Change]:
             answer = self._call("POST", id, f"/{verb}", dict(body or {}))
-            if verb == "release" and answer.refused and answer.repeated and job and job.state == "held":
-                now = self._read([id]).get(id)
-                if now and now.state not in ("held", "cancelled"):
-                    return [Change(id, now, before=job)]
+            was_released = verb == "release" and answer.refused and job and job.state == "held"
+            if answer.repeated and (answer.status == 412 or was_released):
+                return self._decided(id, job, DONE[verb])
             return self._changes(id, job, answer)
 
         return self._operation(selection, act)
@@ -140,16 +146,11 @@ class Changes:
         for _ in range(TRIES):
             version = {} if job is None else {"If-Match": f'"{job.version}"'}
             answer = self._call(method, id, path, dict(body), version)
+            if answer.status == 412 and answer.repeated:
+                return self._decided(id, job, is_done)
             if answer.status != 412 or self._version is not None:
                 return self._changes(id, job, answer)
-            before, job = job, self._read([id]).get(id)
-            if answer.repeated and job is not None:
-                # The version has risen since the first of these requests was sent, probably by that very request.
-                if is_done(job):
-                    return [Change(id, job, before=before)]
-                raise OutcomeUnknown(
-                    f"the reply is lost, and job {id} has changed meanwhile", f"queuectl show {id} shows it"
-                )
+            job = self._read([id]).get(id)
             if job is None:
                 return [Change(id, None, NotFound(f"there is no job {id}"))]
         return [
@@ -157,6 +158,18 @@ class Changes:
                 id, job, Conflict(f"other processes change job {id} too fast", "run the same command again")
             )
         ]
+
+    def _decided(self, id: str, before: Job | None, is_done: Callable[[Job], bool]) -> list[Change]:
+        """The change that a request has made whose reply is lost, by the job as it is now. Raises OutcomeUnknown.
+
+        The version has risen since the first request was sent, probably by that very request.
+        """
+        now = self._read([id]).get(id)
+        if now is not None and is_done(now):
+            return [Change(id, now, before=before or now)]
+        raise OutcomeUnknown(
+            f"the reply is lost, and job {id} has changed meanwhile", f"queuectl show {id} shows it"
+        )
 
     def _call(
         self, method: str, id: str, path: str, body: Any, headers: Mapping[str, str] | None = None

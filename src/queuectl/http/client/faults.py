@@ -7,7 +7,8 @@ import msgspec
 
 from queuectl import __version__, errors
 from queuectl.errors import InvalidInput, QueuectlError, StoreError, StoreUnavailable, StoreUnusable
-from queuectl.http.client.connection import Reply
+from queuectl.http.client.address import Address
+from queuectl.http.client.connection import NotSent, Reply, ReplyLost, Silent
 from queuectl.service.shapes.faults import fault_of
 
 WORDS, LOOKED_AT = 80, 2000
@@ -28,25 +29,37 @@ _BY_EXIT_CODE: dict[int, type[QueuectlError]] = {
 
 
 def document_of(reply: Reply, url: str) -> dict[str, Any]:
-    """The document of a reply of our server. Raises StoreUnusable for an answer of another program."""
+    """The document of a reply of our server. Raises ReplyLost for one that a proxy has cut off, which HTTP/1.0 does not
+    show; ProxyFault or StoreUnusable for an answer of another program."""
     if "queuectl-version" not in reply.headers:
         raise foreign(reply, url)
     try:
         document = msgspec.json.decode(reply.body or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise foreign(reply, url) from None
+        raise ReplyLost("its answer is no JSON") from None
     if not isinstance(document, dict):
         raise foreign(reply, url)
     return document
 
 
-class NoServer(StoreUnavailable):
-    """A proxy answered, because it does not reach the server behind it: perhaps the server restarts.
+class ProxyFault(StoreUnavailable):
+    """A proxy answered with 5xx, perhaps because the server restarts. The proxy may have sent the request on before."""
 
-    `may_be_done`: the proxy sent the request on, and no reply came in time.
-    """
 
-    may_be_done = False
+def unreachable(error: NotSent, address: Address) -> StoreUnavailable:
+    """The error for a request that was not sent."""
+    return StoreUnavailable(f"cannot reach {address.url}: {error}", "is the server running? queuectl serve")
+
+
+def without_reply(error: ReplyLost, address: Address, seconds: float) -> StoreUnavailable:
+    """The error for a request that was sent, and whose reply did not come in so many seconds."""
+    if isinstance(error, Silent):
+        return StoreUnavailable(
+            f"{address.url} did not answer within {seconds:.0f} s",
+            "is it the URL of queuectl serve? --patience 1m waits longer",
+        )
+    hint = "is it https:// instead?" if address.scheme == "http" else None
+    return StoreUnavailable(f"{address.url} did not answer: {error}", hint)
 
 
 def foreign(reply: Reply, url: str) -> StoreError:
@@ -61,14 +74,13 @@ def foreign(reply: Reply, url: str) -> StoreError:
     words = _neutral(_text(reply.body[:LOOKED_AT].decode("utf-8", "replace")))
     said = f": {words}" if words else ""
     if reply.status in (502, 503, 504):
-        error = NoServer(
+        return ProxyFault(
             f"the proxy at {url} reaches no server (status {reply.status}){said}",
             "is there a queuectl serve behind it?",
         )
-        error.may_be_done = reply.status == 504
-        return error
+    kind = ProxyFault if reply.status >= 500 else StoreUnusable
     hint = HINTS.get(reply.status, "is a queuectl serve there?")
-    return StoreUnusable(f"{url} did not answer as queuectl does (status {reply.status}){said}", hint)
+    return kind(f"{url} did not answer as queuectl does (status {reply.status}){said}", hint)
 
 
 def _text(page: str) -> str:

@@ -13,9 +13,10 @@ import msgspec
 from queuectl.domain.job import Job
 from queuectl.errors import NotFound, StoreUnavailable, Unauthenticated
 from queuectl.http.client import faults, reading
-from queuectl.http.client.channel import FIRST_PAUSE, LONGEST_PAUSE, Channel, part
+from queuectl.http.client.channel import Channel, part
 from queuectl.http.client.connection import NotSent, Reply, ReplyLost, Request, headers_of, send
 from queuectl.http.client.decoding import understood
+from queuectl.http.client.tries import FIRST_PAUSE, LONGEST_PAUSE
 from queuectl.service.following import End, Part, Position
 from queuectl.service.shapes.output import begin_of, chunk_of, event_id
 

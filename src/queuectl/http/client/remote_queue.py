@@ -290,7 +290,10 @@ class RemoteQueue:
 
     def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:
         for id in ids:
-            self._channel.call("POST", f"/v1/workers/{part(id)}/stop", body={"now": at_once})
+            path = f"/v1/workers/{part(id)}/stop"
+            answer = self._channel.call("POST", path, body={"now": at_once}, handled=(404,))
+            if answer.refused and not answer.repeated:  # a repeated request finds no worker that has left
+                raise answer.refused
 
     def leaving(self, ids: Sequence[str], *, at_once: bool = False) -> "Sequence[WorkerStatus]":
         # The server answers such a request even if it ends together with its last worker.

@@ -150,6 +150,8 @@ def _step(channel: Channel, step: Mapping[int, bytes], how: How) -> Sequence[Enq
         answer = channel.call(
             "POST", "/v1/jobs", query=how.query, body=body, changes=not how.dry_run, handled=(409,)
         )
+        if answer.unhandled and "refused" not in answer.document:
+            raise answer.unhandled
     except InvalidInput as error:
         if error.index is not None:
             error.index = indexes[error.index]
@@ -157,8 +159,6 @@ def _step(channel: Channel, step: Mapping[int, bytes], how: How) -> Sequence[Enq
     except OutcomeUnknown as unknown:
         unknown.ids = tuple(msgspec.json.decode(each, type=_Id).id for each in step.values())
         raise
-    if answer.refused and "refused" not in answer.document:
-        raise answer.refused
     with understood(channel):
         found = list(_results(answer.document, indexes, how))
     return [_added_first(item) for item in found] if answer.repeated else found
