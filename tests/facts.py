@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 Fact = TypeVar("Fact")
@@ -45,15 +46,26 @@ def stays_quiet(wait: Callable[[float], bool], seconds: float) -> None:
 
 
 class Stopwatch:
-    """The time since its creation."""
+    """The time since its creation.
 
-    def __init__(self) -> None:
-        self._start = time.monotonic()
+    of  a process whose main thread does the measured work: the time in which this thread was ready and other programs
+        had the processors is not counted. A process that has ended is measured as long as nobody has waited for it
+    """
+
+    def __init__(self, of: int | None = None) -> None:
+        self._of = of
+        self._start, self._delayed = time.monotonic(), self._delay()
 
     @property
     def seconds(self) -> float:
         """The seconds so far."""
-        return time.monotonic() - self._start
+        return time.monotonic() - self._start - (self._delay() - self._delayed)
+
+    def _delay(self) -> float:
+        """The seconds for which the process was ready and did not run, since its start."""
+        if self._of is None:
+            return 0.0
+        return int(Path(f"/proc/{self._of}/schedstat").read_text().split()[1]) / 1e9
 
     def check(self, limit: float) -> None:
         """Fail with `TooSlow` if so many seconds have passed."""
