@@ -88,12 +88,13 @@ def test_a_lease_contains_worker_slot_pid_and_times() -> None:
     }
 
 
-def test_a_cancel_request_contains_user_time_and_reason() -> None:
+def test_a_cancel_request_contains_user_time_reason_and_cause() -> None:
     asked = lifecycle.cancel(processing("a"), by="ada", reason="wrong", now=NOW)
     assert shapes.job(asked)["cancel_requested"] == {
         "by": "ada",
         "at": "2026-11-22T12:00:00.000000Z",
         "reason": "wrong",
+        "cause": "person",
     }
 
 
