@@ -339,6 +339,7 @@ LAST = {
 }
 """The state in which the newest job has to be for the examples of a command; else it is pending."""
 PREPARED = {
+    "import": "queuectl export queue.jsonl && queuectl export queue.jsonl.gz",
     "token revoke": "queuectl token create deploy --scope enqueue",
     "token rotate": "queuectl token create deploy --scope enqueue",
     "login": "queuectl token create mine --scope view > token",

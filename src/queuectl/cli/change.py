@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.act import confirm, count_down, run
+from queuectl.cli.moving import BEHIND_A_SERVER
 from queuectl.cli.report import Act
 from queuectl.cli.selecting import selected, selection_options, states_of
 from queuectl.domain.instant import format_instant, in_range
@@ -12,7 +13,7 @@ from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
 from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
-from queuectl.service.operation import Selection
+from queuectl.service.operation import Operation, Selection
 from queuectl.service.times import read_time
 
 if TYPE_CHECKING:
@@ -165,12 +166,15 @@ def purge_options(parser: "Parser") -> None:
     states = "completed, cancelled, dead (default: the first two)"
     parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
+    to_option(parser)
     parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl purge --older-than 30d --yes", "delete jobs that ended over thirty days ago")
+    parser.example("queuectl purge --older-than 30d --to 2026.jsonl.gz --yes", "write them to a file first")
 
 
 def purge(session: "Session") -> int:
     """Delete jobs that ended longer ago than --older-than."""
+    refuse_to_remote(session)
     states = states_of(session.args.state)
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
@@ -178,13 +182,34 @@ def purge(session: "Session") -> int:
     return purge_all(session, Filter(states=states, ended_before=before))
 
 
+def to_option(parser: "Parser") -> None:
+    """Add the option of a purge that names a file for the deleted jobs."""
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        help="append the jobs with their output to this file (.jsonl or .jsonl.gz) before",
+    )
+
+
+def refuse_to_remote(session: "Session") -> None:
+    """Raise InvalidInput if the jobs of a server are to be written to a file of this host."""
+    if session.args.to is not None:
+        session.refuse_remote("--to", BEHIND_A_SERVER)
+
+
 def purge_all(session: "Session", wanted: Filter) -> int:
     """Delete all ended jobs that match. Without --yes, first show their number and ask for a confirmation."""
-    steps, count = session.queue.purge(wanted), None
+    steps, count = _purging(session, wanted), None
     if not session.args.yes:  # with --yes the count is not needed, and to count means to read every job
         count = steps.count()
         confirm(session, "delete", count)
     return count_down(session, "purge", "purged", count, steps)
+
+
+def _purging(session: "Session", wanted: Filter) -> Operation[int]:
+    if session.args.to is None:
+        return session.queue.purge(wanted)
+    return session.queue.transfer().purge(wanted, session.args.to)
 
 
 def state_of(change: Change) -> str:

@@ -60,6 +60,8 @@ COMMANDS: dict[str, Command] = {
         Command("dlq retry", "run dead jobs once more", "dlq", "retry"),
         Command("dlq purge", "delete dead jobs", "dlq", "purge"),
         Command("purge", "delete old ended jobs", "change", "purge"),
+        Command("export", "write the queue to a file", "moving", "export"),
+        Command("import", "bring an exported queue into the store", "moving", "import_", creates=True),
         Command(
             "worker start", "run jobs; Ctrl+C drains: running jobs finish", "worker", "start", creates=True
         ),
@@ -102,7 +104,7 @@ ALIASES = {
 }
 
 TO_COME = (
-    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "export", "import", "move",
+    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "move",
     "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--where": ("logs",)}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from queuectl.cli import jobs
 from queuectl.cli.act import run
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import purge_all, retried_kind, retry_selected, state_of
+from queuectl.cli.change import purge_all, refuse_to_remote, retried_kind, retry_selected, state_of, to_option
 from queuectl.cli.references import single_references
 from queuectl.cli.report import Act
 from queuectl.cli.selecting import selected, selection_options, wanted_of
@@ -90,12 +90,14 @@ def retry(session: "Session") -> int:
 def purge_options(parser: "Parser") -> None:
     """Add the arguments of `dlq purge`: the age, and the confirmation."""
     parser.add_argument("--older-than", metavar="D", help="only those that died longer ago than this")
+    to_option(parser)
     parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl dlq purge --older-than 30d --yes", "delete old dead jobs for good")
 
 
 def purge(session: "Session") -> int:
     """Delete dead jobs, after a confirmation."""
+    refuse_to_remote(session)
     older = session.args.older_than
     before = session.queue.now() - of_option("--older-than", parse_duration, older) if older else None
     return purge_all(session, Filter(states=DEAD, ended_before=before))

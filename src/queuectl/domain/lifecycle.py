@@ -191,15 +191,13 @@ def give_back(job: Job, *, now: datetime) -> Job:
     return _move(job, "give_back", back, now, attempts=job.attempts - 1, lease=None)
 
 
-def interrupt(job: Job, report: Report, *, now: datetime) -> Job:
+def interrupt(job: Job, report: Report, *, now: datetime, why: str = INTERRUPTED) -> Job:
     """End an attempt whose worker had to stop at once. The attempt counts neither as a failure nor as a loss."""
-    lost = Outcome(
-        kind="lost", error=INTERRUPTED, exit_code=report.outcome.exit_code, signal=report.outcome.signal
-    )
+    lost = Outcome(kind="lost", error=why, exit_code=report.outcome.exit_code, signal=report.outcome.signal)
     ended = _record(job, replace(report, outcome=lost))
     if job.cancel_requested:
         return _end(ended, "interrupt", "cancelled", now, cause=job.cancel_cause, last_error=job.cancel_words)
-    return _move(ended, "interrupt", "pending", now, last_error=INTERRUPTED)
+    return _move(ended, "interrupt", "pending", now, last_error=why)
 
 
 def lose(job: Job, report: Report, *, now: datetime) -> Job:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
     from queuectl.service.status import Status
+    from queuectl.service.transfer.transfer import Transfer
 
 
 class LocalQueue:
@@ -266,6 +267,11 @@ class LocalQueue:
 
         steps = commands.purge_in_steps(self._store, wanted)
         return Operation(steps, lambda: self._store.counts(wanted).total())
+
+    def transfer(self) -> "Transfer":
+        from queuectl.service.transfer.transfer import Transfer
+
+        return Transfer(self._store, self._created)
 
     def queues(self) -> "Sequence[QueueStatus]":
         from queuectl.service import queries

@@ -22,7 +22,7 @@ list at runtime would need no copy, but callers would lose the types.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import UNSET, UnsetType
 
@@ -44,6 +44,9 @@ from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.status import Status
 from queuectl.store.protocol import Description
+
+if TYPE_CHECKING:
+    from queuectl.service.transfer.transfer import Transfer
 
 
 class Queue(Protocol):
@@ -209,6 +212,9 @@ class Queue(Protocol):
 
     def purge(self, wanted: Filter) -> Operation[int]:
         """Delete all ended jobs that match, with their output. Each step returns the number of deleted jobs."""
+
+    def transfer(self) -> "Transfer":
+        """The exports and imports of the store. Raises InvalidInput for a queue behind a server."""
 
     # Queues, settings, workers
 

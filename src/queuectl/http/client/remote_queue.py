@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from queuectl.service.registry import Silence
     from queuectl.service.shapes.diagnosis import Description
     from queuectl.service.status import Status
+    from queuectl.service.transfer.transfer import Transfer
 
 CLOCK_KEPT = 60.0
 """Seconds after which the time of the server is asked again."""
@@ -234,6 +235,11 @@ class RemoteQueue:
 
     def purge(self, wanted: Filter) -> "Operation[int]":
         return self._changes().purge(wanted)
+
+    def transfer(self) -> "Transfer":
+        raise InvalidInput(
+            "export and import do not work through a server", "run it where the store is reachable"
+        )
 
     def queues(self) -> "Sequence[QueueStatus]":
         document = self._channel.read("/v1/queues")

@@ -1,0 +1,208 @@
+"""The commands `export` and `import`: a queue as a file, or through a pipe into another store."""
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import asdict
+
+from queuectl.cli.act import interruptible
+from queuectl.cli.live import progress
+from queuectl.cli.selecting import WHERE_HELP
+from queuectl.errors import CommandFailed, InvalidInput, QueuectlError
+from queuectl.interrupt import INTERRUPTED
+from queuectl.service import shapes
+from queuectl.service.transfer.tally import ON_CONFLICT, Imported
+
+if TYPE_CHECKING:
+    from queuectl.cli.parser import Parser
+    from queuectl.cli.session import Session
+    from queuectl.service.operation import Operation
+    from queuectl.service.transfer.exporting import Step
+    from queuectl.service.transfer.transfer import Import, Transfer
+
+BEHIND_A_SERVER = (
+    "run it on a host that reaches the store itself, with the URL of the store: queuectl --store URL"
+)
+BUFFER = 256 * 1024
+"""Bytes that are written to stdout at once."""
+NAMED_AT_MOST = 5
+
+
+def export_options(parser: "Parser") -> None:
+    """Add the arguments of `export`: the file, and which jobs with which output."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        default="-",
+        metavar="FILE",
+        help="JSON lines; compressed if the name ends in .gz (default: stdout)",
+    )
+    parser.add_argument("--where", metavar="FILTER", help=WHERE_HELP)
+    parser.add_argument(
+        "--output", choices=("all", "none"), default="all", help="what the commands printed (all)"
+    )
+    parser.example("queuectl export queue.jsonl.gz", "everything but secrets, in a private file")
+    parser.example(
+        "queuectl export | queuectl --store sqlite:///copy.db import -",
+        "into another store, without a file",
+    )
+    parser.example("queuectl export --where 'state:dead' dead.jsonl", "only the dead jobs")
+
+
+def export(session: "Session") -> int:
+    """Write jobs with their output, settings, queues and schedules to a file or to stdout."""
+    args = session.args
+    transfer = _transfer(session, "export")
+    if args.file == "-":
+        if session.json:
+            raise InvalidInput(
+                "--json needs a file: stdout has the exported lines", "queuectl export FILE --json"
+            )
+        stdout = _Stdout(session)
+        steps = transfer.export(stdout.write, where=args.where, output=args.output == "all")
+        return _export(session, steps, stdout)
+    return _export(session, transfer.export(args.file, where=args.where, output=args.output == "all"), None)
+
+
+def _export(session: "Session", steps: "Operation[Step]", stdout: "_Stdout | None") -> int:
+    count, left_out = 0, list[str]()
+    total = None if session.args.where or not session.err.isatty() else steps.count()
+    with interruptible() as interrupted, progress(session, "export", total) as advance, closing(steps):
+        for step in steps:
+            count += step.jobs
+            left_out += step.left_out
+            advance(step.jobs)
+            if interrupted():
+                session.say("queuectl: interrupted: the export is not complete; export again")
+                return INTERRUPTED
+    if stdout:
+        stdout.flush()
+    return _say_exported(session, count, left_out)
+
+
+def _say_exported(session: "Session", count: int, left_out: list[str]) -> int:
+    if session.json:
+        session.emit(shapes.document(export={"file": session.args.file, "jobs": count, "left_out": left_out}))
+    elif session.args.file == "-":
+        session.say(f"queuectl: exported {count} jobs")
+    else:
+        session.print(f"exported {count} jobs to {session.args.file}")
+    if not left_out:
+        return 0
+    named = ", ".join(left_out[:NAMED_AT_MOST]) + (", …" if len(left_out) > NAMED_AT_MOST else "")
+    session.err.write(
+        f"queuectl: {len(left_out)} jobs are left out, because they cannot be read or are still being imported: {named}"
+        " (queuectl doctor names the reasons)\n"
+    )
+    return CommandFailed.exit_code
+
+
+class _Stdout:
+    """Writes lines to stdout in large pieces."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session, self._lines, self._size = session, list[bytes](), 0
+
+    def write(self, line: bytes) -> None:
+        """Write a line, later."""
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all lines."""
+        self._session.out.write_bytes(b"".join(self._lines))
+        self._lines, self._size = [], 0
+
+
+def import__options(parser: "Parser") -> None:
+    """Add the arguments of `import`: the file, and what is done about conflicts and cut files."""
+    parser.add_argument("file", metavar="FILE", help="an exported file, or - for stdin")
+    parser.add_argument(
+        "--on-conflict",
+        choices=ON_CONFLICT,
+        default="error",
+        help="if the store has another job, setting, queue or schedule of this name: stop (error), keep it (skip), or"
+        " replace it (only ended jobs)",
+    )
+    parser.flag("--partial", help="import what is there of a file that is cut or was changed")
+    parser.flag("--dry-run", help="only say what would be imported")
+    parser.example(
+        "queuectl import queue.jsonl.gz", "all of it, or nothing if the file is cut or was changed"
+    )
+    parser.example("queuectl import --on-conflict skip queue.jsonl", "keep what the store already has")
+
+
+def import_(session: "Session") -> int:
+    """Bring exported jobs, settings, queues and schedules into the store."""
+    args = session.args
+    transfer = _transfer(session, "import")
+    source = sys.stdin.buffer if args.file == "-" else args.file
+    steps = transfer.read(source, on_conflict=args.on_conflict, partial=args.partial, dry_run=args.dry_run)
+    try:
+        total = steps.check()
+    except CommandFailed as fault:
+        fault.message = f"{args.file}: {fault.message}; nothing is imported"
+        raise
+    is_interrupted = False
+    try:
+        is_interrupted = _run(session, steps, total)
+    except QueuectlError as fault:
+        _add_progress(fault, steps.done)
+        raise
+    return _say_imported(session, steps.done, is_interrupted)
+
+
+def _run(session: "Session", steps: "Import", total: int | None) -> bool:
+    """Do all steps. Returns whether Ctrl+C stopped them."""
+    with interruptible() as interrupted, progress(session, "import", total) as advance, closing(steps):
+        for count in steps:
+            advance(count)
+            session.did(f"imported {steps.done.jobs} jobs")
+            if interrupted():
+                return True
+    return False
+
+
+def _add_progress(fault: QueuectlError, done: Imported) -> None:
+    if done.so_far not in fault.message:
+        fault.message = f"{fault.message}; {done.so_far}"
+    fault.hint = fault.hint or "the same command continues"
+
+
+def _say_imported(session: "Session", done: Imported, is_interrupted: bool) -> int:
+    would = session.args.dry_run
+    if session.json:
+        interrupted = {"interrupted": True} if is_interrupted else {}
+        session.emit(shapes.document(**{"import": {**_shown(done), "dry_run": would, **interrupted}}))
+    else:
+        session.print(f"{'would import' if would else 'imported'} {done.jobs} jobs{_details(done)}")
+    if not done.complete:
+        session.err.write("queuectl: the file is cut or was changed: this is what was there\n")
+    if is_interrupted:
+        session.err.write(
+            "queuectl: interrupted: the other jobs are not imported; the same command continues\n"
+        )
+    return INTERRUPTED if is_interrupted else 0
+
+
+def _shown(done: Imported) -> dict[str, Any]:
+    return asdict(done)
+
+
+def _details(done: Imported) -> str:
+    parts = (
+        (done.entries, "settings, queues and schedules"),
+        (done.existing, "were there"),
+        (done.skipped, "skipped"),
+        (done.replaced, "replaced"),
+        (done.renumbered, "with a new number"),
+    )
+    return "".join(f", {count} {what}" for count, what in parts if count)
+
+
+def _transfer(session: "Session", what: str) -> "Transfer":
+    session.refuse_remote(what, f"{BEHIND_A_SERVER} {what}")
+    return session.queue.transfer()

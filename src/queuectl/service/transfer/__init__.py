@@ -1,0 +1,1 @@
+"""Export and import of a queue, and the file of a purge."""

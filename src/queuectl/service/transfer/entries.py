@@ -1,0 +1,98 @@
+"""The import of an entry of a shared table: a setting, the settings of a queue, or a schedule."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from queuectl import config
+from queuectl.domain.queue import is_sound
+from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
+from queuectl.service.changing import TRIES
+from queuectl.service.transfer.segment import Foreign, Line
+from queuectl.service.transfer.tally import Imported, OnConflict
+from queuectl.store.protocol import Store, Swap, Table
+
+TABLES: Mapping[str, Table] = {"setting": "settings", "queue": "queues", "schedule": "schedules"}
+
+_NEWER = "import it with the version of queuectl that wrote it, or a later one"
+
+
+class _Given(Struct, frozen=True):
+    """A checked entry. `meaning` is what two entries have in common that a person calls the same."""
+
+    name: str
+    value: dict[str, Any]
+    meaning: Any
+    due: datetime | None = None
+
+
+def take(store: Store, line: Line, done: Imported, on_conflict: OnConflict, *, dry_run: bool) -> None:
+    """Store the entry of a line, and count it. Raises Conflict under `error` if another entry is there."""
+    table, given = TABLES[line.kind], _checked(line)
+    for _ in range(TRIES):
+        present = store.read_table(table, [given.name]).get(given.name)
+        if present is not None and _meaning(line.kind, given.name, present.value) == given.meaning:
+            done.existing += 1
+            return
+        if present is not None and on_conflict != "replace":
+            _refuse(line.kind, given.name, done, on_conflict)
+            return
+        version = present.version if present else 0
+        if dry_run or store.swap([Swap(table, given.name, given.value, version, given.due)]) == [True]:
+            done.entries += 1
+            done.replaced += 1 if present else 0
+            return
+    raise CommandFailed(f"{line.kind} {given.name} is being changed by others", "run the same command again")
+
+
+def _refuse(kind: str, name: str, done: Imported, on_conflict: OnConflict) -> None:
+    if on_conflict == "skip":
+        done.skipped += 1
+        return
+    raise Conflict(f"{kind} {name} has another value in this store; {done.so_far}", RESOLVE)
+
+
+RESOLVE = "--on-conflict skip keeps what this store has, replace takes what the file has"
+
+
+def _checked(line: Line) -> _Given:
+    name, value = line.fields.get("name"), line.fields.get("value")
+    if not isinstance(name, str) or not isinstance(value, dict):
+        raise Foreign(f"line {line.number}: a {line.kind} has no name or no value")
+    meaning = _meaning(line.kind, name, value)
+    if meaning is None:
+        raise Foreign(f"line {line.number}: this program does not understand {line.kind} {name}", _NEWER)
+    due = _schedule_due(name, value) if line.kind == "schedule" else None
+    return _Given(name, value, meaning, due)
+
+
+def _meaning(kind: str, name: str, value: dict[str, Any]) -> Any:
+    """What is compared. None for an entry that this program does not understand."""
+    if kind == "queue":
+        return value if is_sound(value) else None
+    if kind == "setting":
+        return _setting(name, value)
+    from queuectl.domain.schedule import (
+        schedule_of,
+    )  # imported for a schedule only: it loads the rules of time
+    from queuectl.domain.schedule_definition import fields_of
+
+    schedule = schedule_of(name, value)
+    return None if schedule is None else (fields_of(schedule), schedule.paused is not None)
+
+
+def _setting(name: str, value: dict[str, Any]) -> Any:
+    try:
+        option = config.option(name)
+        return option.format(option.parse(str(value["value"])))
+    except (KeyError, NotFound, InvalidInput):
+        return None
+
+
+def _schedule_due(name: str, value: dict[str, Any]) -> datetime | None:
+    from queuectl.domain.schedule import schedule_of
+
+    schedule = schedule_of(name, value)
+    return schedule.due if schedule else None

@@ -1,0 +1,110 @@
+"""Writes the jobs of a store with their output, its settings, queues and schedules as one segment.
+
+A job is a consistent value, but the whole is not one moment while workers run. Secrets are not exported.
+"""
+
+import base64
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+from queuectl.domain.arrival import is_arriving
+from queuectl.domain.job import Attempt, Job
+from queuectl.domain.output import Chunk
+from queuectl.domain.query import Filter, Page
+from queuectl.domain.where import Where
+from queuectl.service import attempts, shapes
+from queuectl.service.maintenance import PROBE
+from queuectl.service.shapes.output import STREAM_NAMES
+from queuectl.service.transfer.segment import SegmentWriter
+from queuectl.store.protocol import Store, Table
+
+PAGE = 500
+TABLES: tuple[tuple[str, Table], ...] = (("setting", "settings"), ("queue", "queues"))
+SCHEDULES: tuple[tuple[str, Table], ...] = (("schedule", "schedules"),)
+"""Schedules follow the jobs, so that an import has their jobs when a worker reads the schedules."""
+
+
+class Step(Struct, frozen=True):
+    """A page of jobs is written. `left_out`: jobs that cannot be decoded, or that an import has not finished."""
+
+    jobs: int
+    left_out: tuple[str, ...] = ()
+
+
+def export(
+    store: Store, writer: SegmentWriter, *, where: Where | None = None, output: bool = True
+) -> Iterator[Step]:
+    """Write everything, page by page. With `where`: only the jobs that match."""
+    if where is None:
+        _write_tables(store, writer, TABLES)
+    yield from _export_jobs(store, writer, where, output)
+    if where is None:
+        _write_tables(store, writer, SCHEDULES)
+    writer.end()
+
+
+def write_job(store: Store, writer: SegmentWriter, job: Job, *, output: bool = True) -> None:
+    """Write a job, and its output right after it."""
+    writer.add("job", job=shapes.job(job))
+    for attempt_id, total in _attempts_with_output(job) if output else ():
+        for chunk in _chunks(store, attempt_id, total):
+            writer.add("output", **_shown(chunk))
+
+
+def _export_jobs(store: Store, writer: SegmentWriter, where: Where | None, output: bool) -> Iterator[Step]:
+    wanted, cursor = where.filter if where else Filter(), None
+    while True:
+        found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
+        jobs = [job for job in found.jobs if where is None or where.matches(job)]
+        whole = [job for job in jobs if not is_arriving(job)]
+        for job in whole:
+            write_job(store, writer, job, output=output)
+        yield Step(len(whole), _left_out(jobs, [each.id for each in found.unreadable]))
+        if (cursor := found.next) is None:
+            return
+
+
+def _left_out(jobs: Sequence[Job], unreadable: Sequence[str]) -> tuple[str, ...]:
+    return (*(job.id for job in jobs if is_arriving(job)), *unreadable)
+
+
+def _write_tables(store: Store, writer: SegmentWriter, tables: Sequence[tuple[str, Table]]) -> None:
+    for kind, table in tables:
+        for name, entry in sorted(store.read_table(table).items()):
+            if entry.unreadable is None and name != PROBE:
+                writer.add(kind, name=name, value=entry.value)
+
+
+def _attempts_with_output(job: Job) -> Iterator[tuple[str, int | None]]:
+    """The attempts that may have output, with its size if that is known."""
+    for past in job.history:
+        if past.output_bytes or _was_lost(past):
+            yield past.attempt_id, None if _was_lost(past) else past.output_bytes
+    if job.lease:
+        yield job.lease.attempt_id, None
+
+
+def _was_lost(past: Attempt) -> bool:
+    """Whether nobody counted the output of the attempt."""
+    return past.outcome in ("lost", "fenced")
+
+
+def _chunks(store: Store, attempt_id: str, total: int | None) -> Iterator[Chunk]:
+    """The stored output of an attempt. The last chunk is known by the size, which saves a read for each attempt."""
+    for chunk in attempts.output(store, attempt_id):
+        yield chunk
+        if chunk.offset + len(chunk.data) == total:
+            return
+
+
+def _shown(chunk: Chunk) -> dict[str, object]:
+    return {
+        "job": chunk.job_id,
+        "attempt_id": chunk.attempt_id,
+        "n": chunk.n,
+        "stream": STREAM_NAMES[chunk.stream],
+        "at": shapes.instant(chunk.at),
+        "offset": chunk.offset,
+        "data": base64.b64encode(chunk.data).decode(),
+    }

@@ -1,0 +1,50 @@
+"""A purge that first writes the jobs to a file: each batch is appended, written to the disk, and only then deleted.
+
+If it is killed, the jobs of one batch may be in the file and in the store; the same purge then writes them again.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from msgspec.structs import replace
+
+from queuectl import crashpoint
+from queuectl.domain.job import TERMINAL, Job
+from queuectl.domain.query import Filter, Page
+from queuectl.service import maintenance
+from queuectl.service.transfer.arrivals import delete_ended
+from queuectl.service.transfer.exporting import PAGE, write_job
+from queuectl.service.transfer.files import PurgeFile
+from queuectl.service.transfer.segment import SegmentWriter
+from queuectl.store.protocol import Store
+
+DELETES = 8
+"""How many deletes are sent at once, so that they share the commits of the store."""
+
+
+def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[int]:
+    """Move all ended jobs that match into a file. Yields the number of deleted jobs for each batch."""
+    wanted = replace(wanted, states=(wanted.states or TERMINAL) & TERMINAL)
+    maintenance.unblock_all(store)
+    with closing(PurgeFile(path)) as file, ThreadPoolExecutor(DELETES) as threads:
+        for jobs in _batches(store, wanted):
+            with file.segment() as write:
+                writer = SegmentWriter(write, source, store.now())
+                for job in jobs:
+                    write_job(store, writer, job)
+                crashpoint.reach("purge_written")
+                writer.end()
+            crashpoint.reach("purge_synced")
+            maintenance.unblock_children(store, [job.id for job in jobs])
+            yield sum(threads.map(lambda job: delete_ended(store, job), jobs))
+
+
+def _batches(store: Store, wanted: Filter) -> Iterator[Sequence[Job]]:
+    cursor = None
+    while True:
+        found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
+        if found.jobs:
+            yield found.jobs
+        if (cursor := found.next) is None:
+            return
