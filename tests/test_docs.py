@@ -344,6 +344,23 @@ PREPARED = {
     "token rotate": "queuectl token create deploy --scope enqueue",
     "login": "queuectl token create mine --scope view > token",
     "logout": "queuectl token create mine --scope view | queuectl login https://ops.example.org",
+    **dict.fromkeys(
+        (
+            "schedule edit",
+            "schedule show",
+            "schedule history",
+            "schedule pause",
+            "schedule resume",
+            "schedule run",
+            "schedule remove",
+            "schedule list",
+            "schedule export",
+        ),
+        "queuectl schedule add backup '30 2 * * *' --timeout 1m 'make backup'",
+    ),
+    "schedule apply": "printf 'owner = \"ops\"\\n' > schedules.toml",
+    "schedule diff": "printf 'owner = \"ops\"\\n' > schedules.toml",
+    "schedule import": "printf '0 3 * * * make backup\\n' > crontab.txt",
 }
 """What a person has typed before the examples of a command."""
 WITH_WORKER = ("worker stop", "worker list", "worker reload", "wait")

@@ -9,8 +9,7 @@ from queuectl.cli.commands import COMMANDS, MEANT
 pytestmark = direct(NO_STORE)
 
 TO_COME = (
-    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "move",
-    "dashboard",
+    "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "move", "dashboard",
 )  # fmt: skip
 
 

@@ -93,27 +93,37 @@ def run_and_delete(store: Store, ran: "Counter[str]") -> None:
         store.purge(Filter(), 100)
 
 
-@pytest.mark.timeout(180)
-def test_each_of_500_instants_fires_once_while_processes_are_killed_at_each_step(
-    place: Place, firers: Firers
-) -> None:
-    begin = place.store.now().replace(microsecond=0) - timedelta(hours=1)
-    set_clock(firers.clock, begin)
-    add(firers.store, "apart", overlap="allow")
-    add(firers.store, "last", overlap="replace", job={"command": "true", "hold": True})
-    firers.start()
-    ran: Counter[str] = Counter()
-    for second in range(STEP, INSTANTS + 1, STEP):
-        now = begin + second * SECOND
-        set_clock(firers.clock, now)
-        eventually(lambda now=now: decided_all(firers, ("apart", "last"), now), within=30)
-        if second % 20 == 0:
-            run_and_delete(place.store, ran)
-    run_and_delete(place.store, ran)
-    assert ran == Counter(job_id("apart", begin + second * SECOND) for second in range(1, INSTANTS + 1))
-    [last] = [job for job in jobs(place.store) if not job.ended]
-    assert last.id == job_id("last", begin + INSTANTS * SECOND)
-    assert firers.deaths >= 6
+class TestG9OncePerInstant:
+    @pytest.mark.timeout(180)
+    def test_each_of_500_instants_fires_once_while_processes_are_killed_at_each_step(
+        self, place: Place, firers: Firers
+    ) -> None:
+        begin = place.store.now().replace(microsecond=0) - timedelta(hours=1)
+        set_clock(firers.clock, begin)
+        add(firers.store, "apart", overlap="allow")
+        add(firers.store, "last", overlap="replace", job={"command": "true", "hold": True})
+        firers.start()
+        ran: Counter[str] = Counter()
+        for second in range(STEP, INSTANTS + 1, STEP):
+            now = begin + second * SECOND
+            set_clock(firers.clock, now)
+            eventually(lambda now=now: decided_all(firers, ("apart", "last"), now), within=30)
+            if second % 20 == 0:
+                run_and_delete(place.store, ran)
+        run_and_delete(place.store, ran)
+        assert ran == Counter(job_id("apart", begin + second * SECOND) for second in range(1, INSTANTS + 1))
+        [last] = [job for job in jobs(place.store) if not job.ended]
+        assert last.id == job_id("last", begin + INSTANTS * SECOND)
+        assert firers.deaths >= 6
+
+    def test_a_clock_that_is_set_back_fires_nothing_twice(self, place: Place, firers: Firers) -> None:
+        begin = place.store.now().replace(microsecond=0)
+        set_clock(firers.clock, begin)
+        add(firers.store, "s", overlap="allow")
+        for moment in (begin + 3 * SECOND, begin - 3600 * SECOND, begin + 4 * SECOND):
+            set_clock(firers.clock, moment)
+            firing.fire(firers.store, due(firers.store))
+        assert ids(place) == at("s", begin, 1, 2, 3, 4)
 
 
 def test_a_command_sees_its_schedule_and_its_instant(place: Place) -> None:
@@ -170,16 +180,6 @@ def test_stores_agree_on_an_outage_over_three_instants(place: Place, firers: Fir
     assert [each for each in ids(place) if each.startswith("all")] == at("all", begin, 300, 600, 900)
     [decision] = [each.decision for each in reading.history(firers.store, "skip", 20)]
     assert (decision.decision, decision.count) == ("missed", 3)
-
-
-def test_a_clock_that_is_set_back_fires_nothing_twice(place: Place, firers: Firers) -> None:
-    begin = place.store.now().replace(microsecond=0)
-    set_clock(firers.clock, begin)
-    add(firers.store, "s", overlap="allow")
-    for moment in (begin + 3 * SECOND, begin - 3600 * SECOND, begin + 4 * SECOND):
-        set_clock(firers.clock, moment)
-        firing.fire(firers.store, due(firers.store))
-    assert ids(place) == at("s", begin, 1, 2, 3, 4)
 
 
 def due(store: Store) -> list[firing.Upcoming]:

@@ -74,6 +74,32 @@ COMMANDS: dict[str, Command] = {
         Command("queue pause", "start no more jobs from a queue", "queue", "pause"),
         Command("queue resume", "start jobs from a queue again", "queue", "resume"),
         Command("queue limit", "limit how many jobs of a queue run at once", "queue", "limit"),
+        Command(
+            "schedule add",
+            "enqueue a command again and again, by a rule of time",
+            "schedule",
+            "add",
+            creates=True,
+        ),
+        Command("schedule edit", "change a schedule", "schedule", "edit"),
+        Command("schedule list", "schedules with their next and last run", "schedule_look", "list_"),
+        Command("schedule show", "everything about a schedule", "schedule_look", "show"),
+        Command("schedule history", "what became of the last instants", "schedule_look", "history"),
+        Command("schedule preview", "the instants of a rule, without a store", "schedule_look", "preview"),
+        Command("schedule pause", "fire nothing, and miss nothing", "schedule_act", "pause"),
+        Command("schedule resume", "go on with the next instant", "schedule_act", "resume"),
+        Command("schedule run", "run the job of a schedule now", "schedule_act", "run"),
+        Command("schedule remove", "remove schedules; their jobs stay", "schedule_act", "remove"),
+        Command(
+            "schedule apply",
+            "add, change and remove schedules as in a file",
+            "schedule_file",
+            "apply",
+            creates=True,
+        ),
+        Command("schedule diff", "what an apply would change", "schedule_file", "diff"),
+        Command("schedule export", "print a file of schedules", "schedule_file", "export"),
+        Command("schedule import", "print a crontab as a file of schedules", "schedule_file", "import_"),
         Command("config list", "all settings", "config", "list_"),
         Command("config get", "one setting", "config", "get"),
         Command("config set", "write a shared setting", "config", "set_", creates=True),
@@ -104,7 +130,7 @@ ALIASES = {
 }
 
 TO_COME = (
-    "schedule", "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "move",
+    "batch", "limit", "hook", "events", "progress", "result", "stats", "top", "move",
     "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--where": ("logs",)}
@@ -147,5 +173,5 @@ MEANT = {
 
 
 def groups() -> Iterator[str]:
-    """The first words of two-word commands: dlq, worker, queue, config, token."""
+    """The first words of two-word commands: dlq, worker, queue, schedule, config, token."""
     return iter(dict.fromkeys(words.split()[0] for words in COMMANDS if " " in words))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from queuectl.service.queue import Queue
 
 SHELLS = ("bash", "zsh", "fish")
-KINDS = ("jobs", "queues", "workers", "states", "settings")
+KINDS = ("jobs", "queues", "workers", "states", "settings", "schedules")
 PATIENCE, SERVER_PATIENCE = 0.05, 0.5
 """Time limit in seconds for a store and for a server after a press of Tab. A server on another host needs time to
 connect with TLS, to authenticate the token, and to read its own store.
@@ -92,6 +92,7 @@ def _jobs(queue: "Queue") -> list[str]:
 _KNOWN: dict[str, "Callable[[Queue], list[str]]"] = {
     "jobs": _jobs,
     "queues": lambda queue: sorted(queue.counts(Filter()).queues),
+    "schedules": lambda queue: [each.name for each in queue.schedules().named([])],
     "workers": lambda queue: sorted({item.worker.name for item in queue.workers()}),
 }
 
@@ -100,6 +101,8 @@ def _kind_of(action: argparse.Action) -> str | None:
     """The kind of word that an argument accepts: one of `KINDS`, `file` or `directory`."""
     if action.metavar in ("JOB", "ID[:ok|any|failed]"):
         return "jobs"
+    if action.dest in ("schedule", "schedules"):
+        return "schedules"
     if action.dest in ("queue", "state", "worker", "key"):
         return {"queue": "queues", "state": "states", "worker": "workers", "key": "settings"}[action.dest]
     if action.dest in ("file", "script", "stdin", "env_file", "config"):

@@ -1,7 +1,7 @@
 """`queuectl enqueue`: one command, a program with arguments, a JSON job, or a file of them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli import texts
@@ -35,19 +35,7 @@ def enqueue_options(parser: "Parser") -> None:
         help="read lines from a file: shell commands, or JSON jobs; empty lines and lines that begin with # are "
         "skipped, and a \\ at the end of a line joins it with the next one",
     )
-    parser.add_argument("--script", metavar="F", help="store the text of a script, and run the stored text")
-    parser.add_argument(
-        "--stdin", metavar="F", help="store a file's text as the command's input; - reads stdin"
-    )
-    for name, flag in flags():
-        _option(parser, name, flag)
-    parser.add_argument(
-        "--env",
-        metavar="K[=V]",
-        action="append",
-        help="an environment variable; without =V the value set here",
-    )
-    parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
+    job_options(parser)
     parser.flag(
         "--plain-lines",
         help="with - or --file: each line is one job, without comments and continuation lines",
@@ -63,6 +51,24 @@ def enqueue_options(parser: "Parser") -> None:
     parser.example("queuectl enqueue -- ls -l /", "a program and its arguments, without a shell")
     parser.example('queuectl enqueue \'{"command":"echo hi","priority":5}\'', "a JSON job")
     parser.example("printf 'echo 1\\necho 2\\n' | queuectl enqueue -", "many jobs, one per line")
+
+
+def job_options(parser: "Parser", without: Collection[str] = ()) -> None:
+    """Add the options that set fields of a job, except those of some fields."""
+    parser.add_argument("--script", metavar="F", help="store the text of a script, and run the stored text")
+    parser.add_argument(
+        "--stdin", metavar="F", help="store a file's text as the command's input; - reads stdin"
+    )
+    for name, flag in flags():
+        if name not in without:
+            _option(parser, name, flag)
+    parser.add_argument(
+        "--env",
+        metavar="K[=V]",
+        action="append",
+        help="an environment variable; without =V the value set here",
+    )
+    parser.add_argument("--env-file", metavar="F", action="append", help="variables from a file of K=V lines")
 
 
 def _option(parser: "Parser", name: str, flag: Flag) -> None:
@@ -92,7 +98,7 @@ def enqueue(session: "Session") -> int:
         from queuectl.cli.bulk import enqueue_lines
 
         return enqueue_lines(session, template(session))
-    return _enqueue_one(session, _single(session))
+    return _enqueue_one(session, request_of(session))
 
 
 def template(session: "Session") -> dict[str, Any]:
@@ -100,7 +106,7 @@ def template(session: "Session") -> dict[str, Any]:
     args = session.args
     given = {}
     for name, flag in flags():
-        if (text := getattr(args, name)) is not None:
+        if (text := getattr(args, name, None)) is not None:
             given[name] = _READERS[flag.kind](flag.names[0], text)
     if "after" in given:
         given["after"] = session.queue.parents(given["after"])
@@ -111,7 +117,8 @@ def template(session: "Session") -> dict[str, Any]:
     return given
 
 
-def _single(session: "Session") -> JobRequest:
+def request_of(session: "Session") -> JobRequest:
+    """The request for the one job of this call."""
     args, fields = session.args, template(session)
     if args.program is not None:
         return convert_request({**fields, "argv": args.program})

@@ -35,6 +35,8 @@ class Parser(argparse.ArgumentParser):
         self._optionals.title = "options"
         self.examples: list[tuple[str, str]] = []
         self.no_dashes = False
+        self.intermixed = False
+        """Whether options may stand between arguments of which the last may be missing."""
         self.about_unknown: Callable[[list[str], argparse.Namespace, list[str]], None] = lambda *_: None
         """Called with unknown words; it may raise InvalidInput with a better message."""
 
@@ -48,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, words: list[str]) -> argparse.Namespace:  # type: ignore[override]
         """Parse all words. Raises InvalidInput for an unknown word."""
-        args, unknown = self.parse_known_args(words)
+        parse = self.parse_known_intermixed_args if self.intermixed else self.parse_known_args
+        args, unknown = parse(words)
         if unknown:
             self.about_unknown(words, args, unknown)
             self.error(f"unknown option or argument {unknown[0] or repr('')}{self._near(unknown[0])}")

@@ -42,6 +42,7 @@ def attention(store: Store, found: Status, unused: "Unused | None" = None) -> li
         *_expired_leases(store.expired_leases(EXPIRED_SEEN), found),
         *_stopped(found),
         *_unreadable(known(store)),
+        *_schedules(store, found),
         *_clocks(found),
         *_variables(unused, found.url),
     ]
@@ -129,6 +130,17 @@ def _unreadable(found: Sequence[Unreadable]) -> Iterator[Attention]:
     if len(found) > UNREADABLE_NAMED:
         rest = len(found) - UNREADABLE_NAMED
         yield Attention("unreadable", f"and {rest} more jobs that cannot be read", "queuectl list --all")
+
+
+def _schedules(store: Store, found: Status) -> list[Attention]:
+    entries = store.read_table("schedules")
+    if not entries:
+        return []
+    from queuectl.service.schedules.problems import (
+        problems,
+    )  # imported here, because most queues have no schedules
+
+    return problems(entries, found.now)
 
 
 def _until(job: Job) -> datetime:

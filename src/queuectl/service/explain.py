@@ -44,7 +44,12 @@ def explain(store: Store, settings: Settings, job: Job) -> Explanation:
     """Explain the state of a job, with everything that it depends on."""
     case = _Case(store, settings, job)
     why, then = _STATES[job.state]
-    return Explanation(job.id, job.number, job.state, list(why(case)), list(then(case)))
+    return Explanation(job.id, job.number, job.state, [*why(case), *_schedule(job)], list(then(case)))
+
+
+def _schedule(job: Job) -> Iterator[str]:
+    if job.spec.schedule and job.spec.instant:
+        yield f"schedule {job.spec.schedule} added it for {format_instant(job.spec.instant)}"
 
 
 class _Case:

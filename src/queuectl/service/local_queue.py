@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
+    from queuectl.service.schedules.api import Schedules
     from queuectl.service.status import Status
     from queuectl.service.transfer.transfer import Transfer
 
@@ -338,6 +339,11 @@ class LocalQueue:
 
         silent = registry.silence(self._store, worker)
         return silent, registry.forget(self._store, silent, self._store.now())
+
+    def schedules(self) -> "Schedules":
+        from queuectl.service.schedules.local import LocalSchedules
+
+        return LocalSchedules(self._store, self._created, self.settings, _user_and_host)
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.service import tokens

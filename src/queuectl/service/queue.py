@@ -42,6 +42,7 @@ from queuectl.service.operation import Operation, Selection
 from queuectl.service.queries import QueueStatus, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
+from queuectl.service.schedules.api import Schedules
 from queuectl.service.status import Status
 from queuectl.store.protocol import Description
 
@@ -261,6 +262,11 @@ class Queue(Protocol):
 
     def forget(self, worker: WorkerStatus) -> tuple[Silence, Sequence[Job]]:
         """Remove a lost worker. Returns its claims, and the jobs recovered now. Raises Conflict if it lives."""
+
+    # Schedules
+
+    def schedules(self) -> Schedules:
+        """The operations on schedules. Does not call the store."""
 
     # Tokens
 

@@ -42,6 +42,7 @@ Kind = Literal[
     "clock_jump",
     "unused_variables",
     "unreadable",
+    "schedule",
     "disk",
 ]
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
     from queuectl.service.registry import Silence
+    from queuectl.service.schedules.api import Schedules
     from queuectl.service.shapes.diagnosis import Description
     from queuectl.service.status import Status
     from queuectl.service.transfer.transfer import Transfer
@@ -341,6 +342,9 @@ class RemoteQueue:
         with understood(self._channel):
             [claims] = answer.document["claims"]
             return shapes.silence_of(claims), [shapes.job_of(each) for each in answer.document["jobs"]]
+
+    def schedules(self) -> "Schedules":
+        raise InvalidInput("schedules do not work through a server yet", "give the store itself with --store")
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.http.client import tokens

@@ -6,20 +6,18 @@ from itertools import islice
 
 from msgspec import Struct
 
-from queuectl.domain.firing import IN_TIME
 from queuectl.domain.job import State
 from queuectl.domain.schedule import Decision, Schedule, removed_of, schedule_of
 from queuectl.errors import InvalidInput
 from queuectl.service.maintenance import PROBE
 from queuectl.service.schedules.changing import entry_named, understood
+from queuectl.service.schedules.problems import LATE
 from queuectl.store.protocol import Entry, Store
 
 _READ = 500
 """Number of jobs that one call reads."""
 NEXT = 5
 """Number of next instants that a schedule shows."""
-LATE = IN_TIME
-"""A schedule that is due for longer is reported as late."""
 
 
 class LastRun(Struct, frozen=True):
@@ -56,12 +54,6 @@ class ScheduleStatus(Struct, frozen=True, kw_only=True):
         """Whether it is due for so long that no worker seems to fire it."""
         due = self.schedule.due
         return due is not None and now - due > LATE
-
-    @property
-    def failed(self) -> str | None:
-        """Why its newest instant failed; None if it did not fail."""
-        newest = self.schedule.decisions[-1:]
-        return newest[0].reason if newest and newest[0].decision == "failed" else None
 
 
 class Decided(Struct, frozen=True):
