@@ -57,7 +57,7 @@ class TestAdd:
         add(store, "s", definition())
         with pytest.raises(Conflict) as refused:
             add(store, "s", definition(when="@every 11s"))
-        assert refused.value.hint == "queuectl schedule edit s changes it"
+        assert "queuectl schedule edit" in str(refused.value.hint)
 
     def test_the_template_is_checked_as_a_request(self) -> None:
         for job in ({"command": " "}, {"command": "x", "priority": 9999}, {"command": "x", "nonsense": 1}):

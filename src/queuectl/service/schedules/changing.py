@@ -74,7 +74,8 @@ def add(store: Store, name: str, definition: Definition, pause: Pause | None = N
         if fields_of(known) == fields_of(replace(definition, owner=definition.owner or known.owner)):
             return Added(known, existing=True)
         raise Conflict(
-            f"there is a schedule {name} with other content", f"queuectl schedule edit {name} changes it"
+            f"there is a schedule {name} with other content",
+            f"queuectl schedule show {name} shows it; queuectl schedule edit --help shows how to change it",
         )
     raise overtaken(name)
 
