@@ -65,7 +65,7 @@ def running(
     loops = list[asyncio.AbstractEventLoop]()
     with closing(listen.open_all("127.0.0.1", ["127.0.0.1"], 0, None)) as sockets:
         app = Forwarded(application(state, routes), state.root, is_proxy, wire.per_peer)
-        server = Server(app, state, Connections(wire, is_proxy), grace=grace, tls=tls)
+        server = Server(app, state, Connections(wire, is_proxy, state.root), grace=grace, tls=tls)
         server.on_start = lambda: loops.append(asyncio.get_running_loop())
         thread = threading.Thread(target=server.run, args=(sockets.all,))
         thread.start()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -309,6 +310,24 @@ class TestList:
     def test_a_wrong_query_is_refused(self, server: Client, query: str) -> None:
         answer = server("GET", f"/v1/jobs?{query}")
         assert (answer.status, answer.document["code"]) == (400, "invalid_input")
+
+    @pytest.mark.parametrize("kind", ["application/json", "application/jsonl"])
+    @pytest.mark.parametrize(("query", "code"), [("?dry_run=1", "store_unavailable"), ("", "unknown")])
+    def test_a_dry_run_in_which_the_store_does_not_answer_has_stored_nothing(
+        self,
+        server: Client,
+        state: ServerState,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: str,
+        query: str,
+        code: str,
+    ) -> None:
+        answered = threading.Event()
+        monkeypatch.setattr(state.queue, "enqueue", lambda *_, **__: answered.wait(10))
+        state.limits = Limits(timeout=0.2)
+        answer = server("POST", f"/v1/jobs{query}", raw=b'{"command":"true"}', Content_Type=kind)
+        answered.set()
+        assert answer.document["code"] == code
 
     def test_a_caller_who_may_not_enqueue_sees_no_environment(
         self, server: Client, queue: LocalQueue

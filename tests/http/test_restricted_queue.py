@@ -71,6 +71,35 @@ def test_a_handler_gets_the_queue_of_its_caller(whole: LocalQueue) -> None:
     assert request.by == "token:mail"
 
 
+def test_a_token_sees_the_environment_of_jobs_in_its_queues_alone(whole: LocalQueue) -> None:
+    """It may enqueue in its queues, where a job could print these values anyway; elsewhere it could not."""
+    secret = {"env": {"TOKEN": "s3cret"}, "stdin": "s3cret"}
+    for name in ("mail", "other"):
+        whole.enqueue(
+            [JobRequest(id=f"secret-{name}", command="true", queue=name, unique_key=name, **secret)]
+        )
+    state = ServerState(whole, TokenAuthenticator(whole), lambda _host: True)
+    token = whole.create_token("mail", ["enqueue", "operate"], queues=["mail"]).secret
+    with serving(state) as port:
+        client = Client(port, token)
+        same = {"command": "false", "queue": "mail"}
+        for other in (
+            client("GET", "/v1/jobs?queue=other"),
+            client("GET", "/v1/jobs/secret-other"),
+            client("GET", "/v1/jobs/secret-other?fields=env,stdin"),
+            client("GET", "/v1/jobs?queue=other", Accept="application/jsonl"),
+            client("POST", "/v1/jobs?whole=1", {**same, "id": "secret-other"}),
+            client("POST", "/v1/jobs?whole=1", {**same, "unique_key": "other"}),
+        ):
+            assert b"s3cret" not in other.body
+            assert b"redacted" in other.body, other.body
+        for own in (
+            client("GET", "/v1/jobs/secret-mail"),
+            client("POST", "/v1/jobs?whole=1", {**same, "id": "secret-mail"}),
+        ):
+            assert b"s3cret" in own.body
+
+
 def where(text: str) -> Where:
     return parse(text, NOW)
 

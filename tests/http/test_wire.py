@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -386,16 +386,55 @@ class TestConnections:
             eventually(lambda: status_of(ask(wire, "/v1")) == 200)
 
     def test_the_clients_of_a_trusted_proxy_are_counted_one_by_one(self, state: ServerState) -> None:
+        with self.full_client(state, "10.0.0.1, 192.0.2.1") as wire:
+            eventually(lambda: self.ask_through(wire, "192.0.2.1") == 429)
+            assert self.ask_through(wire, "192.0.2.2") == 200
+
+    def test_a_client_of_a_proxy_has_all_addresses_of_its_ipv6_network(self, state: ServerState) -> None:
+        with self.full_client(state, "2001:db8::1") as wire:
+            eventually(lambda: self.ask_through(wire, "2001:db8::2") == 429)
+            assert self.ask_through(wire, "2001:db8:0:1::2") == 200
+
+    def test_a_refused_client_of_a_proxy_gets_an_answer_as_all_others(self, state: ServerState) -> None:
+        with self.full_client(state, "192.0.2.1") as wire:
+            eventually(lambda: self.ask_through(wire, "192.0.2.1") == 429)
+            answer = ask(wire, "/v1", "X-Forwarded-For: 192.0.2.1", source="127.0.0.9").lower()
+            for header in (b"queuectl-version: ", b"queuectl-request: ", b"retry-after: 1"):
+                assert header in answer
+            assert b'route="/v1",status="429"' in ask(wire, "/metrics", "Authorization: Bearer view")
+
+    def test_a_probe_of_a_full_client_of_a_proxy_is_answered(self, state: ServerState) -> None:
+        with self.full_client(state, "192.0.2.1") as wire:
+            eventually(lambda: self.ask_through(wire, "192.0.2.1") == 429)
+            for path in ("/healthz", "/readyz"):
+                answer = ask(wire, path, "X-Forwarded-For: 192.0.2.1", source="127.0.0.9")
+                assert status_of(answer) == 200
+
+    @pytest.mark.parametrize("path", ["/v1/jobs/healthz", "/x/readyz", "/v1/healthz"])
+    def test_only_the_paths_of_probes_are_in_the_reserve(self, state: ServerState, path: str) -> None:
+        state.root = "/queue"
+        with serving(state, WireLimits(per_peer=1), TESTED) as port:
+            wire = Wire(port)
+            with wire.connect():
+                eventually(lambda: status_of(ask(wire, "/v1")) == 429)
+                assert status_of(ask(wire, path)) == 429
+                assert status_of(ask(wire, f"/queue{path}")) == 429
+                for probe in ("/healthz", "/queue/healthz", "/queue/readyz?consumption=0"):
+                    assert status_of(ask(wire, probe)) == 200
+
+    @contextmanager
+    def full_client(self, state: ServerState, client: str) -> Iterator[Wire]:
+        """A server behind a proxy whose client may run one request, and runs one."""
         HOLD.clear()
-        limits = WireLimits(per_peer=1)
-        with running(state, limits, TESTED, trusted=["127.0.0.9"]) as server:
+        with running(state, WireLimits(per_peer=1), TESTED, trusted=["127.0.0.9"]) as server:
             wire = Wire(server.port)
             held = ("POST /v1/held HTTP/1.1", "Content-Type: application/json", "Content-Length: 2")
             with wire.connect("127.0.0.9") as first:
-                first.sendall(wire.head(*held, "X-Forwarded-For: 10.0.0.1, 192.0.2.1") + b"{}")
-                eventually(lambda: self.ask_through(wire, "192.0.2.1") == 429)
-                assert self.ask_through(wire, "192.0.2.2") == 200
-                HOLD.set()
+                first.sendall(wire.head(*held, f"X-Forwarded-For: {client}") + b"{}")
+                try:
+                    yield wire
+                finally:
+                    HOLD.set()
 
     def ask_through(self, wire: Wire, client: str) -> int:
         """The status of a request that a proxy passes on for this client."""

@@ -47,7 +47,7 @@ class QueueChange(Struct, frozen=True, kw_only=True):
     reason: str | UnsetType | None = UNSET
     limit: int | UnsetType | None = UNSET
 
-    def of(self, settings: QueueSettings) -> QueueSettings:
+    def applied_to(self, settings: QueueSettings) -> QueueSettings:
         """The settings after the change."""
         paused = settings.paused if self.paused is UNSET else self.paused
         reason = settings.reason if self.reason is UNSET else self.reason

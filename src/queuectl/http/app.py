@@ -1,7 +1,7 @@
 """The ASGI application: each request is matched with a row of the route table, authorized, decoded, and handled.
 
-The order of the checks is fixed: host, path, method, read-only, token, scope, query, body. A request that fails one of
-them reaches none of the later ones, and never a handler.
+The order of the checks is fixed: host, bound of the client, path, method, read-only, token, scope, query, body. A
+request that fails one of them reaches none of the later ones, and never a handler.
 """
 
 import asyncio
@@ -104,7 +104,9 @@ class _Endpoint:
             return responses.of_error(InternalError(error), id), InternalError.code
 
     async def _handled(self, request: Request, id: str) -> Response:
-        self._check_host(request)
+        if request.url.path.removeprefix(self._state.root) not in PROBES:
+            self._check_host(request)
+            _check_bound(request)
         if not self._routes:
             raise Refusal(
                 "not_found",
@@ -137,9 +139,7 @@ class _Endpoint:
 
     def _check_host(self, request: Request) -> None:
         host = request.headers.get("host", "").lower()
-        if request.url.path.removeprefix(self._state.root) not in PROBES and not self._state.accepts_host(
-            host
-        ):
+        if not self._state.accepts_host(host):
             raise Refusal(
                 "wrong_host",
                 f"this server is not {host}",
@@ -205,6 +205,12 @@ def _user(request: Request) -> Caller | None:
     if not server or server[1] is not None or passed_on:
         return None
     return Caller(f"local:{user_name()}", frozenset(SCOPES))
+
+
+def _check_bound(request: Request) -> None:
+    """Refuse a request of a client of a proxy that has too many running ones."""
+    if request.scope.get("state", {}).get("is_beyond_bound"):
+        raise Refusal("too_many", "too many requests of this client are running")
 
 
 def _refuse_version(request: Request) -> None:

@@ -73,7 +73,7 @@ def serve(
             options = replace(options, public_url=public_url)
             state = _state(options, sockets, queue, authenticator, fault)
             app = Forwarded(application(state, ROUTES), state.root, is_proxy, wire.per_peer)
-            server = Server(app, state, Connections(wire, is_proxy), tls=tls)
+            server = Server(app, state, Connections(wire, is_proxy, state.root), tls=tls)
             listening = Listening(_url(options, sockets), options.socket, fault)
             server.on_start = lambda: _begin(server, state, supervision, announce, listening)
             if local is not None:

@@ -172,7 +172,7 @@ class TokenAuthenticator:
         if token.has_expired(found.secret, now):
             self.guessing.note()  # the caller has the secret, so this is no guess
             log.warning("refused a token of peer %s: token %s (%s) has expired", peer, id, token.name)
-            raise _wrong("the token has expired", f"queuectl token rotate {token.name}")
+            raise Unauthenticated("the token has expired", f"queuectl token rotate {token.name}")
         self._note_use(token, now)
         return _caller_of(found)
 
@@ -208,7 +208,7 @@ class TokenAuthenticator:
             raise Refusal(
                 "too_many", f"too many wrong tokens; wait {seconds} s", headers={"Retry-After": seconds}
             )
-        raise _wrong(
+        raise Unauthenticated(
             why,
             "with the store itself as --store, not this server, for example: "
             "queuectl token create board --scope view",
@@ -235,7 +235,3 @@ def _caller_of(found: Match) -> Caller:
 
 def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
-
-
-def _wrong(message: str, hint: str) -> Unauthenticated:
-    return Unauthenticated(message, hint)

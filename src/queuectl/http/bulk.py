@@ -8,7 +8,7 @@ from starlette.requests import Request
 from queuectl.errors import InvalidInput, QueuectlError, Unauthenticated
 from queuectl.http.body import too_large
 from queuectl.http.call import Call, Reply
-from queuectl.http.enqueueing import Options, Outcome, all_refused, status_of, store
+from queuectl.http.enqueueing import EnqueueOptions, Tally, all_refused, status_of, store
 from queuectl.http.problem import Refusal, located
 from queuectl.http.server_state import Limits
 from queuectl.http.threads import in_time
@@ -22,14 +22,14 @@ Lines = list[tuple[int, bytes]]
 """Lines with their numbers."""
 
 
-class Totals(Outcome):
+class Totals(Tally):
     """What became of all lines so far. `lines` counts those that are stored, and `size` their bytes."""
 
     lines: int = 0
     size: int = 0
 
-    def take(self, batch: Outcome, lines: Lines, *, ids: bool) -> None:
-        """Add the outcome of one batch. The jobs are kept only if the answer has them."""
+    def take(self, batch: Tally, lines: Lines, *, ids: bool) -> None:
+        """Add the tally of one batch. The jobs are kept only if the answer has them."""
         numbers = {self.lines + position: number for position, (number, _) in enumerate(lines)}
         shown = [{**each, "line": numbers[each["index"]]} for each in batch.refused]
         self.refused += shown[: REFUSED_SHOWN - len(self.refused)]
@@ -48,7 +48,7 @@ class Totals(Outcome):
         return found | ({"refused": self.refused} if self.refused else {})
 
 
-async def enqueue_lines(call: Call, options: Options, *, ids: bool) -> Reply:
+async def enqueue_lines(call: Call, options: EnqueueOptions, *, ids: bool) -> Reply:
     """Store the jobs of all lines. A fault ends it: the batches before are stored, and the answer counts them."""
     totals, request = Totals(), call.body
     try:
@@ -64,7 +64,7 @@ async def enqueue_lines(call: Call, options: Options, *, ids: bool) -> Reply:
     return Reply(found, status_of(totals))
 
 
-def _check_listed(totals: Totals, lines: Lines, options: Options, limits: Limits) -> None:
+def _check_listed(totals: Totals, lines: Lines, options: EnqueueOptions, limits: Limits) -> None:
     """Refuse lines whose jobs would make the answer too long: it is kept in memory until all lines are stored."""
     number = lines[0][0]
     if totals.lines + len(lines) > limits.listed:
@@ -80,12 +80,12 @@ def _check_listed(totals: Totals, lines: Lines, options: Options, limits: Limits
         raise _in_line(number, whole)
 
 
-async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, ids: bool) -> None:
+async def _store(call: Call, totals: Totals, lines: Lines, options: EnqueueOptions, *, ids: bool) -> None:
     try:
-        batch: Outcome = await in_time(
+        batch: Tally = await in_time(
             call.server,
             lambda: _store_if_allowed(call, lines, options, first=totals.lines),
-            changes=True,
+            changes=not options.dry_run,
         )
     except InvalidInput as error:
         if error.index is not None:
@@ -94,7 +94,7 @@ async def _store(call: Call, totals: Totals, lines: Lines, options: Options, *, 
     totals.take(batch, lines, ids=ids)
 
 
-def _store_if_allowed(call: Call, lines: Lines, options: Options, *, first: int) -> Outcome:
+def _store_if_allowed(call: Call, lines: Lines, options: EnqueueOptions, *, first: int) -> Tally:
     """Store one batch. The body of one request may arrive for days, so each batch needs a token that is still valid."""
     if call.server.draining:
         raise Refusal("draining", "this server is about to end", "send the other lines again")

@@ -23,5 +23,9 @@ class Caller(Struct, frozen=True):
         """Whether the caller may call a route of this scope."""
         return grants(self.scopes, scope)
 
+    def may_enqueue_in(self, queue: str) -> bool:
+        """Whether the caller may enqueue jobs in this queue."""
+        return self.may("enqueue") and (self.queues is None or queue in self.queues)
+
 
 NOBODY = Caller("anonymous")

@@ -20,7 +20,7 @@ from queuectl.service.shapes import faults
 LONGEST_KEY = 128
 
 
-class Options(Struct, frozen=True):
+class EnqueueOptions(Struct, frozen=True):
     """How the jobs of one HTTP request are stored.
 
     skip   store the valid ones although others cannot be jobs
@@ -34,7 +34,7 @@ class Options(Struct, frozen=True):
     key: str | None = None
 
 
-class Outcome(Struct):
+class Tally(Struct):
     """What became of the items so far.
 
     refused  at most as many objects as the answer has; `refused_count` counts all
@@ -65,13 +65,13 @@ def idempotent_id(caller: str, key: str, index: int) -> str:
     return blake2b("\0".join((caller, key, str(index))).encode(), digest_size=MADE // 2).hexdigest()
 
 
-def store(call: Call, items: Sequence[bytes], options: Options, *, first: int = 0) -> Outcome:
+def store(call: Call, items: Sequence[bytes], options: EnqueueOptions, *, first: int = 0) -> Tally:
     """Store the jobs of these items in one commit; the first has the position `first` in the HTTP request.
 
     Raises InvalidInput with `index` if one cannot be a job, unless invalid items are skipped. Then nothing is stored.
     """
     requests, invalid = _requests(call, items, options, first)
-    outcome, positions = Outcome(), list(requests)
+    tally, positions = Tally(), list(requests)
 
     def note(error: InvalidInput) -> None:
         invalid[positions[error.index or 0]] = error
@@ -91,14 +91,14 @@ def store(call: Call, items: Sequence[bytes], options: Options, *, first: int = 
     for position in range(len(items)):
         index = first + position
         if position in invalid:
-            _refuse(outcome, {"index": index, "id": None, "error": faults.body(invalid[position])})
+            _refuse(tally, {"index": index, "id": None, "error": faults.body(invalid[position])})
         else:
-            _add(call, outcome, next(stored), index, requests[position].id, options)
-    return outcome
+            _add(call, tally, next(stored), index, requests[position].id, options)
+    return tally
 
 
 def _requests(
-    call: Call, items: Sequence[bytes], options: Options, first: int
+    call: Call, items: Sequence[bytes], options: EnqueueOptions, first: int
 ) -> tuple[dict[int, JobRequest], dict[int, InvalidInput]]:
     """The requests of the items by position, and the errors of those that are none."""
     requests: dict[int, JobRequest] = {}
@@ -118,31 +118,39 @@ def _requests(
     return requests, invalid
 
 
-def _add(call: Call, outcome: Outcome, item: Enqueued, index: int, id: str | None, options: Options) -> None:
+def _add(
+    call: Call, tally: Tally, item: Enqueued, index: int, id: str | None, options: EnqueueOptions
+) -> None:
     if item.refused:
-        _refuse(outcome, shapes.refused(item, index=index, id=id, whole=options.whole))
+        _refuse(tally, _seen(call, shapes.refused(item, index=index, id=id, whole=options.whole)))
     elif options.dry_run:
-        outcome.jobs.append(redacted(call.caller, shapes.job(item.whole)))
+        tally.jobs.append(redacted(call.caller, item.whole.queue, shapes.job(item.whole)))
     else:
-        outcome.jobs.append(shapes.enqueued(item, whole=options.whole))
-        outcome.existing += item.existing
-        outcome.added += not item.existing
+        tally.jobs.append(_seen(call, shapes.enqueued(item, whole=options.whole)))
+        tally.existing += item.existing
+        tally.added += not item.existing
 
 
-def _refuse(outcome: Outcome, shown: dict[str, Any]) -> None:
-    outcome.refused.append(shown)
-    outcome.refused_count += 1
-    outcome.first = outcome.first or shown["error"]
+def _seen(call: Call, shown: dict[str, Any]) -> dict[str, Any]:
+    """The result as this caller may see it: a whole job that has the id or the unique key may be in any queue."""
+    job = shown.get("job")
+    return shown if job is None else shown | {"job": redacted(call.caller, job["queue"], job)}
 
 
-def status_of(outcome: Outcome) -> int:
+def _refuse(tally: Tally, shown: dict[str, Any]) -> None:
+    tally.refused.append(shown)
+    tally.refused_count += 1
+    tally.first = tally.first or shown["error"]
+
+
+def status_of(tally: Tally) -> int:
     """201 if a job is new, 200 if none is."""
-    return 201 if outcome.added else 200
+    return 201 if tally.added else 200
 
 
-def all_refused(outcome: Outcome, further: dict[str, Any]) -> Refusal:
+def all_refused(tally: Tally, further: dict[str, Any]) -> Refusal:
     """The answer if no item was stored and none was stored before."""
-    assert outcome.first
-    code = outcome.first["code"] if CODES[outcome.first["code"]].status == 409 else "conflict"
-    more = "" if outcome.refused_count == 1 else f" (and {outcome.refused_count - 1} more)"
-    return Refusal(code, outcome.first["message"] + more, outcome.first["hint"], status=409, further=further)
+    assert tally.first
+    code = tally.first["code"] if CODES[tally.first["code"]].status == 409 else "conflict"
+    more = "" if tally.refused_count == 1 else f" (and {tally.refused_count - 1} more)"
+    return Refusal(code, tally.first["message"] + more, tally.first["hint"], status=409, further=further)

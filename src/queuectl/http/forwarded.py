@@ -5,13 +5,16 @@ from ipaddress import ip_address
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from queuectl.http import responses
-from queuectl.http.problem import Refusal
+from queuectl.http.guessing import address_key
 from queuectl.http.proxies import IsProxy
 
 
 class Forwarded:
-    """Gives the application the address of the client instead of that of a trusted proxy, and bounds each client."""
+    """Gives the application the address of the client instead of that of a trusted proxy, and bounds each client.
+
+    A request beyond the bound has `is_beyond_bound` in its state. The application refuses it, so that its answer is in
+    the logs and metrics, and answers probes.
+    """
 
     def __init__(self, application: ASGIApp, root: str, is_proxy: IsProxy, per_client: int) -> None:
         self._application, self._root = application, root
@@ -27,17 +30,18 @@ class Forwarded:
             return
         client = _client(scope, self._is_proxy) or peer
         scope["client"] = (client, 0)
-        if self._running[client] >= self._per_client:
-            refusal = Refusal("too_many", "too many requests of this client are running")
-            await responses.of_error(refusal, "")(scope, receive, send)
+        key = address_key(client)
+        if self._running[key] >= self._per_client:
+            scope["state"]["is_beyond_bound"] = True
+            await self._application(scope, receive, send)
             return
-        self._running[client] += 1
+        self._running[key] += 1
         try:
             await self._application(scope, receive, send)
         finally:
-            self._running[client] -= 1
-            if not self._running[client]:
-                del self._running[client]
+            self._running[key] -= 1
+            if not self._running[key]:
+                del self._running[key]
 
 
 def _client(scope: Scope, is_proxy: IsProxy) -> str | None:

@@ -56,7 +56,8 @@ class GuardedProtocol(TimedProtocol):
 
     def on_headers_complete(self) -> None:
         probes_only, upgrades = self._admission.probes_only, self.parser.should_upgrade()
-        refusal = check_head(self._limits, self.url, self.headers, probes_only=probes_only, upgrades=upgrades)
+        only = self._connections.probes if probes_only else ()
+        refusal = check_head(self._limits, self.url, self.headers, only=only, upgrades=upgrades)
         if refusal:
             self._refusal = refusal
             raise refusal  # the parser stops, and `send_400_response` is called

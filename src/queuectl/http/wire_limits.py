@@ -1,7 +1,7 @@
 """The bounds of connections, and the count of the open connections."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from msgspec import Struct
 
@@ -49,10 +49,10 @@ def check_head(
     url: bytes,
     headers: Sequence[tuple[bytes, bytes]],
     *,
-    probes_only: bool,
+    only: Container[str] = (),
     upgrades: bool,
 ) -> Refusal | None:
-    """The refusal of a head. `headers` have names in lower case.
+    """The refusal of a head. `headers` have names in lower case. `only`: the paths that are answered; empty for all.
 
     Two readers of the same bytes must not see two requests: that is how requests are smuggled past a proxy. So a length
     that is given twice, and a length beside `Transfer-Encoding`, are refused. A request with `Upgrade` is answered as
@@ -72,7 +72,7 @@ def check_head(
         return Refusal("invalid_input", "the length of the body is not clear")
     if upgrades and (lengths or encodings):
         return Refusal("invalid_input", "the connection cannot be upgraded", "leave out the header Upgrade")
-    if probes_only and not url.partition(b"?")[0].decode("latin-1").endswith(PROBES):
+    if only and url.partition(b"?")[0].decode("latin-1") not in only:
         return Refusal("too_many", "too many connections are open")
     return None
 
@@ -101,10 +101,14 @@ class Connections:
     the reserve is full too, the client with the most connections in it, the new one included, loses the oldest of
     them. So a probe is answered unless 32 newer connections of other clients arrive before its request does. A proxy
     may open as many connections as all its clients need: `is_proxy` says whether an address is one of a proxy.
+    `root` is the path below which the server is reached; a proxy may have removed it.
     """
 
-    def __init__(self, limits: WireLimits, is_proxy: Callable[[str], bool] = lambda peer: False) -> None:
+    def __init__(
+        self, limits: WireLimits, is_proxy: Callable[[str], bool] = lambda peer: False, root: str = ""
+    ) -> None:
         self.limits, self._is_proxy = limits, is_proxy
+        self.probes = frozenset((*PROBES, *(root + probe for probe in PROBES)))
         self._open = Counter[str]()
         self._reserve: list[Admission] = []
 

@@ -149,7 +149,7 @@ def change_queue(store: Store, queue: str, wanted: QueueChange, version: int | N
         entry = store.read_table("queues").get(queue) or Entry({}, 0)
         refuse_other_entry(f"queue {queue}", entry, version)
         known = QueueSettings.of(entry.value)
-        changed = wanted.of(known)
+        changed = wanted.applied_to(known)
         if changed == known and is_sound(entry.value):
             return False
         if store.compare_and_swap("queues", queue, changed.entry, entry.version):

@@ -267,7 +267,7 @@ class RemoteQueue:
             "PATCH", f"/v1/queues/{part(queue)}", body=to_builtins(wanted), headers=_if_match(version)
         )
         known = QueueSettings(before.paused, before.limit, before.reason) if before else QueueSettings()
-        return wanted.of(known) != known
+        return wanted.applied_to(known) != known
 
     def settings(self) -> Settings:
         document = self._channel.read("/v1/config")

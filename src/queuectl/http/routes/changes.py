@@ -120,9 +120,9 @@ def _answer(call: Call, steps: Operation[Sequence[Change]]) -> Reply:
         assert own.refused
         raise own.refused
     shown = shapes.changed(own, revived)
-    shown["job"] = redacted(call.caller, shown["job"])
+    shown["job"] = redacted(call.caller, own.job.queue, shown["job"])
     if revived:
-        shown["revived"] = [redacted(call.caller, job) for job in shown["revived"]]
+        shown["revived"] = [redacted(call.caller, job["queue"], job) for job in shown["revived"]]
     return Reply(shown, headers={"ETag": etag(own.job)})
 
 

@@ -10,7 +10,7 @@ from queuectl.errors import InvalidInput
 from queuectl.http import body
 from queuectl.http.bulk import enqueue_lines
 from queuectl.http.call import Call, Reply
-from queuectl.http.enqueueing import Options, Outcome, all_refused, idempotency_key, status_of, store
+from queuectl.http.enqueueing import EnqueueOptions, Tally, all_refused, idempotency_key, status_of, store
 from queuectl.http.problem import Refusal
 from queuectl.http.routes.jobs import JSONL, MANY
 from queuectl.http.table import Route
@@ -44,7 +44,7 @@ async def enqueue(call: Call) -> Reply:
     if call.server.draining:
         raise Refusal("draining", "this server is about to end", "send the request again")
     asked: EnqueueQuery = call.query
-    options = Options(asked.invalid == "skip", asked.dry_run, asked.whole, idempotency_key(call))
+    options = EnqueueOptions(asked.invalid == "skip", asked.dry_run, asked.whole, idempotency_key(call))
     request: Request = call.body
     kind = body.require(request, body.JSON, JSONL, NDJSON)
     if kind != body.JSON:
@@ -54,24 +54,24 @@ async def enqueue(call: Call) -> Reply:
     return answer
 
 
-def _enqueue(call: Call, raw: bytes, options: Options) -> Reply:
+def _enqueue(call: Call, raw: bytes, options: EnqueueOptions) -> Reply:
     items = _items(raw)
     try:
-        outcome = store(call, [raw] if items is None else items, options)
+        tally = store(call, [raw] if items is None else items, options)
     except InvalidInput as error:
         if items is not None and error.index is not None:
             error.pointer = f"/jobs/{error.index}{error.pointer or ''}"
         raise
-    found = shapes.all_enqueued(outcome.jobs, outcome.refused)
-    if outcome.refused and not outcome.jobs:
-        raise all_refused(outcome, found)
-    return Reply(found, status_of(outcome), _location(call, outcome, options) if items is None else {})
+    found = shapes.all_enqueued(tally.jobs, tally.refused)
+    if tally.refused and not tally.jobs:
+        raise all_refused(tally, found)
+    return Reply(found, status_of(tally), _location(call, tally, options) if items is None else {})
 
 
-def _location(call: Call, outcome: Outcome, options: Options) -> dict[str, str]:
+def _location(call: Call, tally: Tally, options: EnqueueOptions) -> dict[str, str]:
     if options.dry_run:
         return {}
-    return {"Location": f"{call.server.root}/v1/jobs/{outcome.jobs[0]['id']}"}
+    return {"Location": f"{call.server.root}/v1/jobs/{tally.jobs[0]['id']}"}
 
 
 def _items(raw: bytes) -> list[bytes] | None:

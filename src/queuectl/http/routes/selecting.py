@@ -88,7 +88,7 @@ def fields_of(text: str | None) -> Sequence[str]:
 def shown_job(call: Call, job: Job, fields: Sequence[str] = ()) -> dict[str, Any]:
     """The object of a job as this caller may see it; with `fields` only these keys."""
     whole = shapes.job(job)
-    return redacted(call.caller, {name: whole[name] for name in fields} if fields else whole)
+    return redacted(call.caller, job.queue, {name: whole[name] for name in fields} if fields else whole)
 
 
 def expected_version(call: Call) -> int | None:

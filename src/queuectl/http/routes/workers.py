@@ -81,12 +81,12 @@ def forget(call: Call) -> Reply:
     """Remove a lost worker, and take back its jobs whose leases have expired."""
     found = shapes.forgotten([call.queue.forget(_one(call, lost=True))], complete=True)
     found["claims"] = [_redacted(call, each) for each in found["claims"]]
-    found["jobs"] = [redacted(call.caller, job) for job in found["jobs"]]
+    found["jobs"] = [redacted(call.caller, job["queue"], job) for job in found["jobs"]]
     return Reply(found)
 
 
 def _redacted(call: Call, silence: dict[str, Any]) -> dict[str, Any]:
-    return silence | {"claims": [redacted(call.caller, job) for job in silence["claims"]]}
+    return silence | {"claims": [redacted(call.caller, job["queue"], job) for job in silence["claims"]]}
 
 
 def _chosen(call: Call) -> Sequence[WorkerStatus]:
