@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from servers.bouncer import Bouncer
 
@@ -108,6 +110,10 @@ def pytest_configure(config: pytest.Config) -> None:
     profile = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
     settings.register_profile("tests", derandomize=config.getoption("circle") != "proof", **profile)
     settings.load_profile("tests")
+    if config.getoption("circle") != "proof":
+        # Hypothesis takes some values from the source of the modules that are loaded, and each process of xdist has
+        # loaded other ones. There is no setting for this.
+        providers._get_local_constants = Constants  # type: ignore[assignment]
     # The workers of xdist have to choose the same tests, also when midnight passes while they start.
     os.environ["KIND"] = chosen_server()
     os.environ.setdefault(DAY, str(date.today().toordinal()))

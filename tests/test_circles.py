@@ -1,5 +1,6 @@
 """The three circles run the tests that CONTRIBUTING.md promises."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -8,6 +9,8 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
 
 import circles
 
@@ -127,3 +130,23 @@ def test_a_test_that_hangs_fails_with_the_stacks_of_all_threads(
     assert "1 failed, 1 passed" in done.stdout
     assert "Failed: Timeout (>0.5s)" in done.stdout
     assert "in wait_for_ever" in done.stdout
+
+
+def test_generated_cases_do_not_depend_on_the_loaded_modules(
+    pytestconfig: pytest.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pytestconfig.getoption("circle") == "proof":
+        pytest.skip("other cases in each run")
+
+    def generated() -> list[int]:
+        found = list[int]()
+        settings(max_examples=200, database=None)(given(some.integers())(lambda n: found.append(n)))()
+        return found
+
+    before = generated()
+    (tmp_path / "numbers_of_test_circles.py").write_text(f"NUMBERS = {list(range(70_001, 70_200))}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("numbers_of_test_circles")
+    after = generated()
+    del sys.modules["numbers_of_test_circles"]
+    assert after == before
