@@ -146,7 +146,10 @@ class TestInterrupted:
     ) -> None:
         self.press(monkeypatch, "save")
         document = queuectl.json("cancel", "--all", "--yes", code=130)
-        assert (len(document["jobs"]), document["interrupted"]) == (20, True)
+        assert (len(document["jobs"]), document["interrupted"], document["resume"]) == (20, True, 20)
+        document = queuectl.json("cancel", "--all", "--yes", "--resume", "20")
+        assert [job["id"] for job in document["jobs"]] == [f"j{n}" for n in range(20, 30)]
+        assert document["resume"] is None
 
     def test_an_interrupted_purge_prints_the_number_of_deleted_jobs(
         self, queuectl: CommandLine, monkeypatch: pytest.MonkeyPatch

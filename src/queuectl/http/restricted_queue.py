@@ -120,7 +120,9 @@ class RestrictedQueue:
     def _ids(self, selection: Selection) -> Sequence[str]:
         """The ids of an allowed selection."""
         allowed = self._allowed(selection)
-        return self._queue.ids(allowed) if isinstance(allowed, Where) else allowed
+        if isinstance(allowed, Where):
+            return self._queue.ids(allowed)[::-1][: allowed.limit]  # in the order of their numbers
+        return allowed
 
     def _outside(self, ids: Sequence[str], states: frozenset[State]) -> Job | None:
         """A job in a queue of others that waits for one of these jobs, directly or through other jobs."""

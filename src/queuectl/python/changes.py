@@ -2,27 +2,29 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import overload
+from typing import NamedTuple, overload
 
 from msgspec.structs import replace
 
+from queuectl.domain.ids import is_several
 from queuectl.domain.instant import in_range
 from queuectl.domain.job import TERMINAL
 from queuectl.domain.query import Filter
+from queuectl.domain.where import parse
 from queuectl.errors import InvalidInput
 from queuectl.python.arguments import Duration, Reference, reference_of, several, span_of, time_of, words_of
 from queuectl.python.opening import Opening
 from queuectl.python.values import Change, Job, change_of
 from queuectl.service.changing import Change as Changed
 from queuectl.service.listing import states_of
-from queuectl.service.operation import Operation
+from queuectl.service.operation import Operation, Selection
 from queuectl.service.queue import Queue as FrontDoor
 
 # A `str` is one reference, although it is also iterable. The first overload applies, so mypy's warning is disabled.
 
 
 class Changes(Opening):
-    """Changes of one job or of several jobs."""
+    """Changes of one job, of several jobs, or of the jobs that match a filter."""
 
     @overload
     def cancel(self, jobs: Reference, *, reason: str | None = None) -> Job: ...  # type: ignore[overload-overlap]
@@ -30,16 +32,29 @@ class Changes(Opening):
     @overload
     def cancel(self, jobs: Iterable[Reference], *, reason: str | None = None) -> list[Change]: ...
 
+    @overload
+    def cancel(self, *, where: str, limit: int | None = None, reason: str | None = None) -> list[Change]: ...
+
     def cancel(
-        self, jobs: Reference | Iterable[Reference], *, reason: str | None = None
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+        reason: str | None = None,
     ) -> Job | list[Change]:
         """Cancel a job: a waiting job never starts; a running job becomes `cancelled` when its processes have ended.
 
         For one job, returns the job, and raises `Conflict` if it has already ended in another state. For several
-        jobs, returns one `Change` each. Raises `NotFound`, before any change, if a job does not exist. `retry`,
-        `hold` and `release` behave in the same way.
+        jobs, returns one `Change` each. Raises `NotFound`, before any change, if a job does not exist.
+
+        `where`: a filter in place of jobs, such as `"state:failed queue:mail"`, for all jobs that match, or the first
+        `limit`. Jobs that had ended are left out. `retry`, `hold`, `release`, `edit` and `delete` behave in the same
+        way.
         """
-        return self._act(jobs, lambda opened, named: opened.cancel(named, reason=reason))
+        return self._act(
+            _Meant(jobs, where, limit), lambda opened, named: opened.cancel(named, reason=reason)
+        )
 
     @overload
     def retry(self, jobs: Reference, *, force: bool = False, alone: bool = False) -> Job: ...  # type: ignore[overload-overlap]
@@ -49,15 +64,28 @@ class Changes(Opening):
         self, jobs: Iterable[Reference], *, force: bool = False, alone: bool = False
     ) -> list[Change]: ...
 
+    @overload
     def retry(
-        self, jobs: Reference | Iterable[Reference], *, force: bool = False, alone: bool = False
+        self, *, where: str, limit: int | None = None, force: bool = False, alone: bool = False
+    ) -> list[Change]: ...
+
+    def retry(
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+        force: bool = False,
+        alone: bool = False,
     ) -> Job | list[Change]:
         """Run a dead, cancelled or failed job once more, with a new retry budget; with `force` a completed one too.
 
         The job waits for its parents again, and jobs that were cancelled because of it wait for it again (for several
         jobs, they follow in the answer); not with `alone`. Raises `Conflict` if one job cannot be retried.
         """
-        return self._act(jobs, lambda opened, named: opened.retry(named, force=force, alone=alone))
+        return self._act(
+            _Meant(jobs, where, limit), lambda opened, named: opened.retry(named, force=force, alone=alone)
+        )
 
     @overload
     def hold(self, jobs: Reference) -> Job: ...  # type: ignore[overload-overlap]
@@ -65,9 +93,18 @@ class Changes(Opening):
     @overload
     def hold(self, jobs: Iterable[Reference]) -> list[Change]: ...
 
-    def hold(self, jobs: Reference | Iterable[Reference]) -> Job | list[Change]:
+    @overload
+    def hold(self, *, where: str, limit: int | None = None) -> list[Change]: ...
+
+    def hold(
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+    ) -> Job | list[Change]:
         """Keep a waiting job from starting until it is released. Raises `Conflict` if one job does not wait."""
-        return self._act(jobs, lambda opened, named: opened.hold(named))
+        return self._act(_Meant(jobs, where, limit), lambda opened, named: opened.hold(named))
 
     @overload
     def release(self, jobs: Reference, *, anyway: bool = False) -> Job: ...  # type: ignore[overload-overlap]
@@ -75,12 +112,24 @@ class Changes(Opening):
     @overload
     def release(self, jobs: Iterable[Reference], *, anyway: bool = False) -> list[Change]: ...
 
-    def release(self, jobs: Reference | Iterable[Reference], *, anyway: bool = False) -> Job | list[Change]:
+    @overload
+    def release(self, *, where: str, limit: int | None = None, anyway: bool = False) -> list[Change]: ...
+
+    def release(
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+        anyway: bool = False,
+    ) -> Job | list[Change]:
         """Let a held job start when it is due and its parents have ended; with `anyway` without waiting for parents.
 
         Raises `Conflict` if one job is not held.
         """
-        return self._act(jobs, lambda opened, named: opened.release(named, anyway=anyway))
+        return self._act(
+            _Meant(jobs, where, limit), lambda opened, named: opened.release(named, anyway=anyway)
+        )
 
     @overload
     def edit(  # type: ignore[overload-overlap]
@@ -104,10 +153,24 @@ class Changes(Opening):
         queue: str | None = None,
     ) -> list[Change]: ...
 
+    @overload
     def edit(
         self,
-        jobs: Reference | Iterable[Reference],
         *,
+        where: str,
+        limit: int | None = None,
+        priority: int | None = None,
+        run_at: datetime | str | None = None,
+        delay: Duration | None = None,
+        queue: str | None = None,
+    ) -> list[Change]: ...
+
+    def edit(
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
         priority: int | None = None,
         run_at: datetime | str | None = None,
         delay: Duration | None = None,
@@ -123,7 +186,8 @@ class Changes(Opening):
         opened = self._open()
         start = _start(opened, run_at, delay)
         return self._act(
-            jobs, lambda opened, named: opened.edit(named, priority=priority, run_at=start, queue=queue)
+            _Meant(jobs, where, limit),
+            lambda opened, named: opened.edit(named, priority=priority, run_at=start, queue=queue),
         )
 
     @overload
@@ -132,13 +196,22 @@ class Changes(Opening):
     @overload
     def delete(self, jobs: Iterable[Reference]) -> list[Change]: ...
 
-    def delete(self, jobs: Reference | Iterable[Reference]) -> list[Change] | None:
+    @overload
+    def delete(self, *, where: str, limit: int | None = None) -> list[Change]: ...
+
+    def delete(
+        self,
+        jobs: Reference | Iterable[Reference] | None = None,
+        *,
+        where: str | None = None,
+        limit: int | None = None,
+    ) -> list[Change] | None:
         """Delete an ended job with its output, for good.
 
         For one job, returns None, and raises `Conflict` if it has not ended. For several jobs, returns one `Change`
         each: `changed` means deleted, and `job` is the job as it was.
         """
-        changes = self._changes(jobs, lambda opened, named: opened.delete(named))
+        changes = self._changes(_Meant(jobs, where, limit), lambda opened, named: opened.delete(named))
         if not isinstance(jobs, Reference):
             return [replace(change, changed=change.refused is None) for change in changes]
         if changes[0].refused is not None:
@@ -161,12 +234,10 @@ class Changes(Opening):
         return sum(opened.purge(Filter(states=states, ended_before=in_range(opened.now() - span))))
 
     def _act(
-        self,
-        jobs: Reference | Iterable[Reference],
-        act: Callable[[FrontDoor, Sequence[str]], Operation[Sequence[Changed]]],
+        self, meant: "_Meant", act: Callable[[FrontDoor, Selection], Operation[Sequence[Changed]]]
     ) -> Job | list[Change]:
-        changes = self._changes(jobs, act)
-        if not isinstance(jobs, Reference):
+        changes = self._changes(meant, act)
+        if not isinstance(meant.jobs, Reference):
             return changes
         if changes[0].refused is not None:
             raise changes[0].refused
@@ -176,12 +247,34 @@ class Changes(Opening):
         return changes[0].job
 
     def _changes(
-        self,
-        jobs: Reference | Iterable[Reference],
-        act: Callable[[FrontDoor, Sequence[str]], Operation[Sequence[Changed]]],
+        self, meant: "_Meant", act: Callable[[FrontDoor, Selection], Operation[Sequence[Changed]]]
     ) -> list[Change]:
-        named = [reference_of(job) for job in several(jobs)]
-        return [change_of(each) for step in act(self._open(), named) for each in step]
+        opened = self._open()
+        steps = act(opened, meant.selection(opened))
+        return [change_of(each) for step in steps for each in step]
+
+
+class _Meant(NamedTuple):
+    """The jobs that a call changes: named, or by a filter."""
+
+    jobs: Reference | Iterable[Reference] | None
+    where: str | None
+    limit: int | None
+
+    def selection(self, opened: FrontDoor) -> Selection:
+        """The selection for the service. Raises InvalidInput."""
+        if (self.jobs is None) == (self.where is None):
+            raise InvalidInput(
+                "either jobs or where is expected", 'for example where="state:dead queue:mail"'
+            )
+        if self.where is not None:
+            return replace(parse(self.where, opened.now()), limit=self.limit)
+        if self.limit is not None:
+            raise InvalidInput("limit needs where")
+        named = [reference_of(job) for job in several(self.jobs or ())]
+        if isinstance(self.jobs, Reference) and is_several(named[0]):
+            raise InvalidInput(f"{named[0]} may mean several jobs", f"give a list: [{named[0]!r}]")
+        return named
 
 
 def _start(opened: FrontDoor, run_at: datetime | str | None, delay: Duration | None) -> datetime | None:

@@ -8,7 +8,9 @@ from typing import Any, get_args, overload
 
 from msgspec.structs import replace
 
+from queuectl.domain.instant import format_instant
 from queuectl.domain.query import Filter, Page, Sort
+from queuectl.domain.where import parse, refuse_empty, term
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.python.administration import Administration
 from queuectl.python.arguments import (
@@ -166,24 +168,27 @@ class Queue(Changes, Administration):
         tag: str | None = None,
         batch: str | None = None,
         since: Duration | None = None,
+        where: str | None = None,
         limit: int | None = 50,
         sort: Sort = "created",
     ) -> _Jobs:
         """The jobs that match, the newest first; all of them with `limit=None`.
 
-        `since`: enqueued within this time. `sort`: "created", "updated" (last changed first), "next" (next to run
-        first), "number" (oldest first), or "ended" (last ended first; those that have not ended come last).
+        `since`: enqueued within this time. `where`: a filter such as `"exit:1 cmd:~make"`. `sort`: "created",
+        "updated" (last changed first), "next" (next to run first), "number" (oldest first), or "ended" (last ended
+        first; those that have not ended come last).
         """
         if sort not in get_args(Sort):
             raise InvalidInput(f"sort: {sort!r} is not one of {', '.join(get_args(Sort))}")
         opened, span = self._open(), span_of("since", since)
-        wanted = Filter(
+        given = Filter(
             states=states_of(words_of(state)),
             queue=queue,
             tag=tag,
             batch=batch,
             created_since=None if span is None else opened.now() - span,
         )
+        wanted = given if where is None else parse(_text(where, given), opened.now())
         found: _Jobs = []
         page = Page(limit=min(limit or 1000, 1000), sort=sort)
         while limit is None or len(found) < limit:
@@ -253,3 +258,15 @@ class Queue(Changes, Administration):
         except InvalidInput as error:
             error.index = index
             raise
+
+
+def _text(where: str, given: Filter) -> str:
+    """The filter with the other conditions of a list as terms."""
+    refuse_empty(where)
+    words = {"queue": given.queue, "tag": given.tag, "batch": given.batch}
+    parts = [where, *(term(name, word) for name, word in words.items() if word is not None)]
+    if given.states:
+        parts.append(term("state", *sorted(given.states)))
+    if given.created_since is not None:
+        parts.append(term("since", format_instant(given.created_since)))
+    return " ".join(parts)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
+from queuectl import crashpoint
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.where import Where
 from queuectl.errors import InvalidInput
@@ -83,6 +84,7 @@ class _Walk:
         """Change the jobs step by step. A part of the store without matching jobs is a step without changes."""
         for chosen in self._chosen():
             changes = act(chosen) if chosen else ()
+            crashpoint.reach("after_step")
             self._done = self._begun
             yield changes
         self._is_complete = self._where.limit is None
