@@ -25,9 +25,9 @@ HEAVY = frozenset(
 OURS_FOR_OTHERS = frozenset(
     (
         "queuectl.cli.bulk", "queuectl.cli.completion", "queuectl.cli.demo", "queuectl.cli.doctor", "queuectl.cli.jobs",
-        "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.commands", "queuectl.service.queries",
-        "queuectl.service.slots", "queuectl.service.status",
-        "queuectl.service.queue", "queuectl.service.shapes",
+        "queuectl.cli.render", "queuectl.cli.worker", "queuectl.service.commands",
+        "queuectl.service.queue", "queuectl.service.queue_status", "queuectl.service.shapes", "queuectl.service.slots",
+        "queuectl.service.status", "queuectl.service.worker_status",
         "queuectl.store.memory", "queuectl.worker",
     )
 )  # fmt: skip

@@ -11,7 +11,7 @@ from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.store.protocol import Store
 
 LONG = timedelta(minutes=10)
@@ -113,7 +113,7 @@ class Load:
                 taken = store.claim(name, (), 5, LONG)
             except (OutcomeUnknown, StoreUnavailable) as error:
                 self.failures.append(type(error))
-                taken = self._again(lambda: queries.claimed_by(store, name))
+                taken = self._again(lambda: worker_status.claimed_by(store, name))
             if taken:
                 self._finish(store, taken)
             elif last:

@@ -23,7 +23,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.store.mongo import MongoStore
 from queuectl.store.protocol import AttemptRef, Entry, Store
 from servers.mongo import GivenMongo, MongoServer
@@ -117,7 +117,7 @@ class TestLostReplies:
     ) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(mongo_proxy, "update", "jobs", lambda: far.claim("w1", (), 2, LEASE))
-        held = queries.claimed_by(far, "w1")
+        held = worker_status.claimed_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
         assert [job.id for job in again] == ["c"]
@@ -235,7 +235,7 @@ class TestLostReplies:
         on_each(far, lose)
         with pytest.raises(OutcomeUnknown):
             far.claim("w1", (), 1, LEASE)
-        assert [job.id for job in queries.claimed_by(far, "w1")] == ["a"]
+        assert [job.id for job in worker_status.claimed_by(far, "w1")] == ["a"]
 
 
 class TestReplicaSetRepeatsWrites:
@@ -290,7 +290,7 @@ class TestReplicaSetRepeatsWrites:
         proxy.lose_reply(asks("update", "jobs"))
         with pytest.raises(OutcomeUnknown):
             far.claim("w1", (), 1, LEASE)
-        assert [job.id for job in queries.claimed_by(far, "w1")] == ["a"]
+        assert [job.id for job in worker_status.claimed_by(far, "w1")] == ["a"]
         assert [job.id for job in far.claim("w1", (), 2, LEASE)] == ["b"]
 
 

@@ -21,7 +21,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.store.postgres import PostgresStore
 from queuectl.store.protocol import AttemptRef, Entry, Store
 from servers.postgres import GivenServer, PostgresServer
@@ -88,7 +88,7 @@ class TestLostReplies:
     def test_a_claim_is_found_under_the_id_of_the_worker(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(proxy, b".claim_", lambda: far.claim("w1", (), 2, LEASE))
-        held = queries.claimed_by(far, "w1")
+        held = worker_status.claimed_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
         assert [job.id for job in again] == ["c"]

@@ -22,7 +22,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.store.protocol import AttemptRef, Entry, Store, Swap
 from queuectl.store.redis import RedisStore
 from queuectl.store.redis.scripts import script
@@ -112,7 +112,7 @@ VERBS: dict[str, Callable[[Store], Any]] = {
 """Each verb that writes."""
 LOOKS: dict[str, Callable[[Store], Any]] = {
     "get": lambda store: store.get(["a"]),
-    "find": lambda store: list(queries.claimed_by(store, "w1")),
+    "find": lambda store: list(worker_status.claimed_by(store, "w1")),
     "counts": lambda store: store.counts(Filter()),
     "expired_leases": lambda store: store.expired_leases(9),
     "read_output": lambda store: store.read_output("0" * 32, 0),
@@ -147,7 +147,7 @@ class TestLostReplies:
     def test_a_claim_is_found_under_the_id_of_the_worker(self, near: Store, far: Store, proxy: Proxy) -> None:
         near.add([new_job("a"), new_job("b"), new_job("c")])
         self.lost(proxy, "claim", lambda: far.claim("w1", (), 2, LEASE))
-        held = queries.claimed_by(far, "w1")
+        held = worker_status.claimed_by(far, "w1")
         assert {job.id for job in held} == {"a", "b"}
         again = far.claim("w1", (), 3, LEASE)
         assert [job.id for job in again] == ["c"]

@@ -18,7 +18,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.domain.queue import QueueChange
-from queuectl.service import commands, queries
+from queuectl.service import commands, queue_status
 from queuectl.store.driver import set_aside
 from queuectl.store.protocol import AttemptRef, Store
 
@@ -236,7 +236,7 @@ def test_a_queue_with_damaged_settings_is_paused_and_others_continue(
     tamper(ground, "queues", "odd", text)
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["b"]
     assert store.claim("w1", ("odd",), 9, LEASE) == []
-    [status] = [each for each in queries.queues(store) if each.name == "odd"]
+    [status] = [each for each in queue_status.queues(store) if each.name == "odd"]
     assert status.paused
     assert commands.change_queue(store, "odd", QueueChange(paused=False))
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["a"]

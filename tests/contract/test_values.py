@@ -16,7 +16,7 @@ from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Page
 from queuectl.service import shapes
-from queuectl.service.queries import WorkerStatus
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import AttemptRef, Store
 
 PLAIN = (int, float, str, bytes, bool, type(None), datetime, timedelta)

@@ -31,7 +31,7 @@ from queuectl.http.metrics import Metrics
 from queuectl.http.server_state import ServerState
 from queuectl.http.store_metrics import QUEUES
 from queuectl.service.local_queue import LocalQueue
-from queuectl.service.queries import QueueStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.settings import Sources
 from queuectl.store.memory import MemoryStore

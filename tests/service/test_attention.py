@@ -9,7 +9,7 @@ from factories import NOW
 from queuectl.config import Settings
 from queuectl.domain.queue import QueueChange
 from queuectl.domain.worker import Slot
-from queuectl.service import commands, queries, status
+from queuectl.service import commands, status, worker_status
 from queuectl.service.attention import Attention, attention, serving
 from queuectl.service.settings import unused
 from queuectl.store.memory import MemoryStore
@@ -69,7 +69,7 @@ def test_the_state_of_a_worker_decides_whether_its_queue_is_served(
     put(store, "a")
     heartbeat(store, state=state)
     assert ("no_worker" not in look.kinds()) is serves
-    assert bool(serving(queries.workers(store, settings), "default")) is serves
+    assert bool(serving(worker_status.workers(store, settings), "default")) is serves
 
 
 def test_a_paused_queue_with_waiting_jobs_is_reported(store: MemoryStore, look: Looks) -> None:

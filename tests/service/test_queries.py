@@ -15,7 +15,17 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import InvalidInput, NotFound
-from queuectl.service import attempts, commands, listing, queries, references, slots, status, waiting, work
+from queuectl.service import (
+    attempts,
+    commands,
+    listing,
+    references,
+    slots,
+    status,
+    waiting,
+    work,
+    worker_status,
+)
 from queuectl.store.memory import MemoryStore
 from service.conftest import Overtaken, settings_of
 from service.scenes import change, child, end, get, heartbeat, lose, put, take
@@ -358,7 +368,7 @@ class TestStatus:
     ) -> None:
         heartbeat(store)
         clock.step(seconds=beats * 10)
-        [found] = queries.workers(store, settings_of(heartbeat_interval="10s"))
+        [found] = worker_status.workers(store, settings_of(heartbeat_interval="10s"))
         assert found.state == state
 
     def test_with_short_heartbeats_a_worker_is_lost_only_after_three_seconds(
@@ -366,7 +376,7 @@ class TestStatus:
     ) -> None:
         heartbeat(store)
         clock.step(seconds=3)
-        assert queries.workers(store, settings_of(heartbeat_interval="100ms"))[0].state == "running"
+        assert worker_status.workers(store, settings_of(heartbeat_interval="100ms"))[0].state == "running"
 
 
 class TestWorkIsLeft:
@@ -413,7 +423,7 @@ def test_the_claims_of_a_worker_are_found_page_by_page(store: MemoryStore) -> No
         put(store, f"a{n}", state="processing")
     put(store, "theirs")
     take(store, "theirs", worker="w2")
-    assert {job.id for job in queries.claimed_by(store, "w1")} == {f"a{n}" for n in range(505)}
+    assert {job.id for job in worker_status.claimed_by(store, "w1")} == {f"a{n}" for n in range(505)}
 
 
 def test_a_lost_attempt_is_in_the_history(store: MemoryStore) -> None:

@@ -6,13 +6,13 @@ from contract.grounds import SteppedClock
 from queuectl.config import Settings
 from queuectl.domain.names import LONGEST, is_name
 from queuectl.errors import Conflict, InvalidInput, NotFound
-from queuectl.service import queries, registry
+from queuectl.service import registry, worker_status
 from queuectl.store.memory import MemoryStore
 from service.scenes import get, heartbeat, put
 
 
 def named(store: MemoryStore, settings: Settings, *words: str, lost: bool = False) -> list[str]:
-    found = registry.chosen(queries.workers(store, settings), words, lost=lost)
+    found = registry.chosen(worker_status.workers(store, settings), words, lost=lost)
     return [item.worker.id for item in found]
 
 
@@ -98,7 +98,7 @@ class TestForgetting:
         clock.step(seconds=20)
         put(store, "late", state="processing")
         clock.step(seconds=15)
-        [item] = queries.workers(store, settings)
+        [item] = worker_status.workers(store, settings)
         silent = registry.silence(store, item)
         assert [job.id for job in silent.jobs] == ["late", "early"]
         assert silent.taken_back_at == get(store, "late").lease.until  # type: ignore[union-attr]
@@ -110,7 +110,7 @@ class TestForgetting:
 
     def test_a_live_worker_is_not_forgotten(self, store: MemoryStore, settings: Settings) -> None:
         heartbeat(store, "w1")
-        [item] = queries.workers(store, settings)
+        [item] = worker_status.workers(store, settings)
         with pytest.raises(Conflict, match="worker w1 on h lives") as refused:
             registry.forget(store, registry.silence(store, item), store.now())
         assert refused.value.hint == "queuectl worker stop w1"

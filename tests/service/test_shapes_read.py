@@ -24,10 +24,11 @@ from queuectl.service import shapes
 from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued, JobSummary
 from queuectl.service.explain import Explanation
-from queuectl.service.queries import QueueStatus, SlotStatus, WorkerStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.registry import Silence
 from queuectl.service.shapes import diagnosis, jobs, workers
 from queuectl.service.status import Attention, Status
+from queuectl.service.worker_status import SlotStatus, WorkerStatus
 
 TEXT = st.text(max_size=20)
 WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -9,7 +9,7 @@ from queuectl.domain.job import STATES
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import InvalidInput
 from queuectl.service import shapes
-from queuectl.service.queries import QueueStatus
+from queuectl.service.queue_status import QueueStatus
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser

@@ -9,8 +9,9 @@ from queuectl.cli.render import fields, lay_out, wrapped
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import State
-from queuectl.service.queries import QueueStatus, SlotStatus, WorkerStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.status import Attention, Status
+from queuectl.service.worker_status import SlotStatus, WorkerStatus
 from queuectl.terminal import cut, height_of, paint, safe
 
 if TYPE_CHECKING:

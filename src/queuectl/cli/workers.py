@@ -11,8 +11,8 @@ from queuectl.domain.quantity import format_duration, of_option, parse_duration
 from queuectl.errors import InvalidInput
 from queuectl.service import registry, shapes
 from queuectl.service.attention import SKEW_TOLERATED, worker_in_words
-from queuectl.service.queries import WorkerStatus
 from queuectl.service.registry import Silence
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.terminal import safe
 from queuectl.this_host import processes
 

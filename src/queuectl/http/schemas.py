@@ -8,10 +8,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from msgspec import Struct
 
 from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent
-from queuectl.service.queries import SlotStatus
 from queuectl.service.shapes import diagnosis, jobs, overview, tokens, workers
 from queuectl.service.shapes.record import SCHEMA, Record
 from queuectl.service.status import Attention, LastHour
+from queuectl.service.worker_status import SlotStatus
 
 Schema = dict[str, Any]
 

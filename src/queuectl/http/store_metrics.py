@@ -14,7 +14,8 @@ from queuectl.domain.job import STATES
 from queuectl.http.exposition import Gauge, gauge
 from queuectl.http.health import Result
 from queuectl.service.consumption import Vitals
-from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service.queue_status import QueueStatus
+from queuectl.service.worker_status import WorkerStatus
 
 QUEUES = 200
 """At most this many queues have series of their own."""

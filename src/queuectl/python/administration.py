@@ -22,7 +22,7 @@ from queuectl.python.system_values import (
     status_of,
     worker_of,
 )
-from queuectl.service import queries, registry
+from queuectl.service import queue_status, registry, worker_status
 
 
 class Administration(Opening):
@@ -166,12 +166,12 @@ class Administration(Opening):
     def _queue(self, name: str) -> QueueStatus:
         """A queue by its name; without jobs if it has none."""
         found = next((queue for queue in self._open().queues() if queue.name == name), None)
-        return queue_of(found or queries.QueueStatus(name, False, None, {}))
+        return queue_of(found or queue_status.QueueStatus(name, False, None, {}))
 
 
 def _chosen(
-    found: Iterable[queries.WorkerStatus], workers: str | Worker | Iterable[str | Worker] | None
-) -> list[queries.WorkerStatus]:
+    found: Iterable[worker_status.WorkerStatus], workers: str | Worker | Iterable[str | Worker] | None
+) -> list[worker_status.WorkerStatus]:
     """The workers that are meant, all of them for None."""
     known = list(found)
     return known if workers is None else registry.chosen(known, _words(workers))

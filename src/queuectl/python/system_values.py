@@ -15,10 +15,10 @@ from queuectl.domain.worker import Slot as ReportedSlot
 from queuectl.service import shapes
 from queuectl.service.doctor import Check as Check
 from queuectl.service.explain import Explanation as Explained
-from queuectl.service.queries import QueueStatus as StoredQueue
-from queuectl.service.queries import WorkerStatus as StoredWorker
+from queuectl.service.queue_status import QueueStatus as StoredQueue
 from queuectl.service.status import Kind
 from queuectl.service.status import Status as StoredStatus
+from queuectl.service.worker_status import WorkerStatus as StoredWorker
 
 
 class Explanation(Struct, frozen=True):

@@ -14,9 +14,10 @@ from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import paused_in_words
 from queuectl.service import registry
-from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.status import Attention, Status
 from queuectl.service.unreadable import known, refusal
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from msgspec import Struct
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.queue import QueueSettings
-from queuectl.service import attention, queries
-from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service import attention, queue_status, worker_status
+from queuectl.service.queue_status import QueueStatus
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 LEAST_GRACE = timedelta(seconds=30)
@@ -39,9 +40,9 @@ class Vitals(Struct, frozen=True):
 
 def vitals(store: Store, settings: Settings) -> Vitals:
     """Read the vital signs. The cost grows with the number of queues and workers, and not with the number of jobs."""
-    queues = queries.queues(store, oldest_due=True)
+    queues = queue_status.queues(store, oldest_due=True)
     now = store.now()  # read after the queues, so that each job became due before it
-    workers = queries.workers(store, settings, now)
+    workers = worker_status.workers(store, settings, now)
     expired = store.expired_leases(EXPIRED_SEEN)
     return Vitals(
         now=now,

@@ -6,7 +6,7 @@ from queuectl.config import Settings
 from queuectl.domain.ids import handle
 from queuectl.domain.job import WAITING, Job
 from queuectl.errors import Conflict
-from queuectl.service import queries
+from queuectl.service import queue_status, worker_status
 from queuectl.service.attention import serving
 from queuectl.store.protocol import Store
 
@@ -39,8 +39,8 @@ def refuse_without_slot(
     if queues is None:
         waiting = [job for job in store.get(ids[:FEW]).values() if job.state in WAITING]
         queues = sorted({job.queue for job in waiting})
-    workers = queries.workers(store, settings)
-    limits = {queue.name: queue.limit for queue in queries.queues(store)}
+    workers = worker_status.workers(store, settings)
+    limits = {queue.name: queue.limit for queue in queue_status.queues(store)}
     for queue in queues:
         slots = serving(workers, queue)
         mine = any(own.lease and own.lease.worker == item.worker.id for item in slots)

@@ -19,9 +19,9 @@ from queuectl.domain.job import TERMINAL, Job, State
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.queue import paused_in_words
-from queuectl.service import queries, registry, slots
+from queuectl.service import queue_status, registry, slots, worker_status
 from queuectl.service.attention import serving, worker_in_words
-from queuectl.service.queries import WorkerStatus
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 FAILED_SHOWN = 20
@@ -63,7 +63,9 @@ class _Case:
     @cached_property
     def workers(self) -> list[WorkerStatus]:
         """The registered workers. The jobs in their slots are taken from the claims."""
-        return slots.occupied(queries.workers(self.store, self.settings, self.now), slots.running(self.store))
+        return slots.occupied(
+            worker_status.workers(self.store, self.settings, self.now), slots.running(self.store)
+        )
 
     @property
     def living(self) -> list[WorkerStatus]:
@@ -122,7 +124,7 @@ def _before_start(case: _Case) -> Iterator[str]:
         yield f"it is due at {format_instant(job.run_at)}, in {left}{used}"
         if job.state == "failed":
             yield f"to run it at once: queuectl retry {case.name}"
-    queue = next((queue for queue in queries.queues(case.store) if queue.name == job.queue), None)
+    queue = next((queue for queue in queue_status.queues(case.store) if queue.name == job.queue), None)
     if queue and queue.paused:
         yield f"{paused_in_words(job.queue, queue.reason)}: queuectl queue resume {case.queue}"
     if queue and queue.limit is not None and queue.jobs.get("processing", 0) >= queue.limit:

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.matching import Wanted
     from queuectl.service.operation import Operation, Selection
-    from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
+    from queuectl.service.queue_status import QueueStatus
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
     from queuectl.service.status import Status
     from queuectl.service.transfer.transfer import Transfer
+    from queuectl.service.worker_status import WorkerStatus
 
 
 class LocalQueue:
@@ -275,9 +276,9 @@ class LocalQueue:
         return Transfer(self._store, self._created)
 
     def queues(self) -> "Sequence[QueueStatus]":
-        from queuectl.service import queries
+        from queuectl.service import queue_status
 
-        return queries.queues(self._store)
+        return queue_status.queues(self._store)
 
     def check_queue(self, queue: str) -> str:
         from queuectl.service import commands
@@ -313,9 +314,9 @@ class LocalQueue:
         return self.settings()
 
     def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":
-        from queuectl.service import queries, slots
+        from queuectl.service import slots, worker_status
 
-        found = queries.workers(self._store, self.settings())
+        found = worker_status.workers(self._store, self.settings())
         return slots.occupied(found, slots.running(self._store)) if with_jobs else found
 
     def stop(self, ids: Sequence[str], *, at_once: bool = False) -> None:

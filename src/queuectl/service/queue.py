@@ -39,11 +39,12 @@ from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
 from queuectl.service.matching import Wanted
 from queuectl.service.operation import Operation, Selection
-from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.schedules.api import Schedules
 from queuectl.service.status import Status
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Description
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from msgspec import Struct
 from queuectl.domain.job import Job
 from queuectl.domain.names import LONGEST, is_name
 from queuectl.errors import Conflict, InvalidInput, NotFound
-from queuectl.service import maintenance, queries
-from queuectl.service.queries import WorkerStatus
+from queuectl.service import maintenance, worker_status
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 
@@ -28,7 +28,7 @@ class Silence(Struct, frozen=True):
 
 def silence(store: Store, item: WorkerStatus) -> Silence:
     """The jobs that an unresponsive worker has claimed."""
-    return Silence(item, queries.claimed_by(store, item.worker.id))
+    return Silence(item, worker_status.claimed_by(store, item.worker.id))
 
 
 def address(item: WorkerStatus, among: Iterable[WorkerStatus]) -> str:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Found, Page
 from queuectl.domain.worker import Slot
-from queuectl.service.queries import SlotStatus, WorkerStatus
+from queuectl.service.worker_status import SlotStatus, WorkerStatus
 from queuectl.store.protocol import Store
 
 PROCESSING_SEEN = 2000

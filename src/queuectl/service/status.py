@@ -9,9 +9,10 @@ from msgspec import Struct
 from queuectl.config import Settings
 from queuectl.domain.job import STATES, State
 from queuectl.domain.query import Counts, Filter, Found, Page
-from queuectl.service import queries
-from queuectl.service.queries import QueueStatus, WorkerStatus
+from queuectl.service import queue_status, worker_status
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.slots import claim_order, occupied, running
+from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 LOOKS = 5
@@ -86,7 +87,7 @@ def status(store: Store, settings: Settings) -> Status:
     counts, running = _counts_and_running(store)
     now = store.now()  # read after the running jobs, so that every claim is earlier than `now`
     sums = counts.states()
-    found = occupied(queries.workers(store, settings, now), running)
+    found = occupied(worker_status.workers(store, settings, now), running)
     living = [item for item in found if item.state != "lost"]
     live = sum(item.worker.count for item in living)
     busy = sum(1 for item in living for slot in item.slots if slot.job)
@@ -98,7 +99,7 @@ def status(store: Store, settings: Settings) -> Status:
         url=said.url,
         durability=said.durability,
         jobs={state: sums.get(state, 0) for state in STATES},
-        queues=queries.with_counts(store, counts.queues, store.due_since()),
+        queues=queue_status.with_counts(store, counts.queues, store.due_since()),
         workers=found,
         live=live,
         processing=busy,

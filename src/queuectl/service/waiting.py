@@ -11,7 +11,7 @@ from queuectl.domain.ids import handle
 from queuectl.domain.instant import format_age
 from queuectl.domain.job import WAITING, Job
 from queuectl.domain.queue import QueueSettings, paused_in_words
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.service.attention import serving
 from queuectl.store.protocol import Store, Subscription
 
@@ -131,7 +131,7 @@ def obstacles(store: Store, settings: Settings, jobs: Iterable[Job]) -> list[str
 def _of_queues(store: Store, settings: Settings, names: Sequence[str]) -> list[str]:
     from shlex import quote
 
-    workers = queries.workers(store, settings)
+    workers = worker_status.workers(store, settings)
     rules = store.read_table("queues")
     found = []
     for name in names:

@@ -9,9 +9,9 @@ from queuectl.domain.worker import Worker
 from queuectl.errors import Conflict, StoreUnavailable
 from queuectl.service import registry
 from queuectl.service.attention import worker_in_words
-from queuectl.service.queries import WorkerStatus
 from queuectl.service.queue import Queue
 from queuectl.service.registry import Silence
+from queuectl.service.worker_status import WorkerStatus
 
 
 class Parting(NamedTuple):

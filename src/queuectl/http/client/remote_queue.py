@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.matching import Wanted
     from queuectl.service.operation import Operation, Selection
-    from queuectl.service.queries import QueueStatus, WorkerStatus
     from queuectl.service.queue import Queue
+    from queuectl.service.queue_status import QueueStatus
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
     from queuectl.service.shapes.diagnosis import Description
     from queuectl.service.status import Status
     from queuectl.service.transfer.transfer import Transfer
+    from queuectl.service.worker_status import WorkerStatus
 
 CLOCK_KEPT = 60.0
 """Seconds after which the time of the server is asked again."""

@@ -11,7 +11,7 @@ from queuectl.http.routes.selecting import expected_version, of_entry
 from queuectl.http.table import Route
 from queuectl.service import shapes
 from queuectl.service.commands import LONGEST_REASON
-from queuectl.service.queries import QueueStatus
+from queuectl.service.queue_status import QueueStatus
 
 
 class QueuePatch(Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,8 +14,8 @@ from queuectl.http.redaction import redacted
 from queuectl.http.table import NoBody, Route
 from queuectl.http.threads import in_time
 from queuectl.service import registry, shapes
-from queuectl.service.queries import WorkerStatus
 from queuectl.service.shapes.record import document
+from queuectl.service.worker_status import WorkerStatus
 
 ALL = "@all"
 LONGEST_WAIT = 60.0

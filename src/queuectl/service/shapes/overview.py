@@ -6,7 +6,7 @@ from typing import Any
 
 from queuectl.domain.job import STATES, State
 from queuectl.domain.query import Counts
-from queuectl.service.queries import QueueStatus
+from queuectl.service.queue_status import QueueStatus
 from queuectl.service.shapes.record import Record, build, document, instant, seconds
 from queuectl.service.shapes.workers import WORKER
 from queuectl.service.status import Attention, LastHour, Status

@@ -5,10 +5,10 @@ from typing import Any
 
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot, Worker
-from queuectl.service.queries import SlotStatus, WorkerStatus
 from queuectl.service.registry import Silence
 from queuectl.service.shapes.jobs import JOB, job_of
 from queuectl.service.shapes.record import Form, Record, document, instant
+from queuectl.service.worker_status import SlotStatus, WorkerStatus
 
 SLOT = Record(SlotStatus, "slot job since number command stopped")
 _REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since stopped").many)

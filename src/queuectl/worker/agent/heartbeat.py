@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from queuectl import __version__
 from queuectl.clock import boottime
 from queuectl.domain.worker import Slot, Worker
-from queuectl.service import queries, registry
+from queuectl.service import registry, worker_status
 from queuectl.service.consumption import grace
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker
 from queuectl.worker.agent.clock_watch import ClockWatch
@@ -102,7 +102,7 @@ class Heartbeat:
         context, own = self._context, self._fixed
         taken = {
             item.worker.name
-            for item in queries.workers(context.store, context.settings)
+            for item in worker_status.workers(context.store, context.settings)
             if item.worker.id != own["id"] and item.state != "lost" and not _has_died(item.worker)
         }
         name = registry.free_name(own["name"], taken, host=own["host"], pid=own["holder_pid"], id=own["id"])

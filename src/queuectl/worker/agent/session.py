@@ -11,7 +11,7 @@ from queuectl import bootstrap
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.errors import OutcomeUnknown, QueuectlError, StoreError, StoreUnusable
-from queuectl.service import queries
+from queuectl.service import worker_status
 from queuectl.store.protocol import AttemptRef
 from queuectl.worker.agent.claim_policy import ClaimPolicy
 from queuectl.worker.agent.context import Context
@@ -120,7 +120,7 @@ class Session:
 
     def _unknown_claims(self) -> list[Job]:
         """The jobs that are claimed by this worker in the store and unknown to this agent."""
-        claimed = queries.claimed_by(self._context.store, self._context.worker_id)
+        claimed = worker_status.claimed_by(self._context.store, self._context.worker_id)
         return [job for job in claimed if not self._attempts.has(job.attempt_id or "")]
 
     # an outage of the store

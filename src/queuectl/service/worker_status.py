@@ -1,36 +1,18 @@
-"""The queues and the workers of a store. A result may be slightly old, so a command checks again what it depends on."""
+"""The workers of a store. A result may be slightly old, so a command checks again what it depends on."""
 
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from queuectl.config import Settings
-from queuectl.domain.job import Job, State
+from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.domain.queue import QueueSettings
 from queuectl.domain.worker import Worker
 from queuectl.service.paging import pages
-from queuectl.store.protocol import Entry, Store
+from queuectl.store.protocol import Store
 
 MISSED_BEATS = 3
 """A worker counts as lost after this many missed heartbeats."""
-
-
-class QueueStatus(Struct, frozen=True):
-    """One queue with its jobs per state.
-
-    reason      why a person paused it
-    oldest_due  since when its longest waiting job has been due (None: not read)
-    version     of its settings; 0 if it has none
-    """
-
-    name: str
-    paused: bool
-    limit: int | None
-    jobs: dict[State, int]
-    oldest_due: datetime | None = None
-    reason: str | None = None
-    version: int = 0
 
 
 class SlotStatus(Struct, frozen=True):
@@ -60,11 +42,6 @@ class WorkerStatus(Struct, frozen=True):
     ahead: int = 0
 
 
-def queues(store: Store, *, oldest_due: bool = False) -> list[QueueStatus]:
-    """All queues that have jobs or settings of their own. `oldest_due`: read since when their jobs have been due."""
-    return with_counts(store, store.counts(Filter()).queues, store.due_since() if oldest_due else None)
-
-
 def workers(store: Store, settings: Settings, now: datetime | None = None) -> list[WorkerStatus]:
     """The registered workers: whether each lives, and its slots as last reported."""
     found = store.workers()
@@ -84,26 +61,3 @@ def claimed_by(store: Store, worker: str) -> list[Job]:
     """All jobs that a worker has claimed and whose results are not stored yet."""
     wanted = Filter(states=frozenset(("processing",)), worker=worker)
     return [job for found in pages(store, wanted, 500) for job in found.jobs]
-
-
-def with_counts(
-    store: Store, counts: dict[str, dict[State, int]], since: dict[str, datetime] | None = None
-) -> list[QueueStatus]:
-    """The queues with these counts of their jobs, and since when their jobs have been due."""
-    entries, since = store.read_table("queues"), since or {}
-    found = []
-    for name in sorted({*counts, *entries, *since}):
-        entry = entries.get(name) or Entry({}, 0)
-        settings = QueueSettings.of(entry.value)
-        found.append(
-            QueueStatus(
-                name=name,
-                paused=settings.paused,
-                limit=settings.limit,
-                jobs=counts.get(name, {}),
-                oldest_due=since.get(name),
-                reason=settings.reason,
-                version=entry.version,
-            )
-        )
-    return found
