@@ -15,7 +15,8 @@ from cli.conftest import CommandLine
 from cli.doors import NO_STORE, direct
 from queuectl import bootstrap, config
 from queuectl.cli import texts
-from queuectl.cli.jobs import columns_of, states_of
+from queuectl.cli.jobs import columns_of
+from queuectl.cli.selecting import states_of
 from queuectl.config import OPTIONS, resolve
 from queuectl.domain.dependency import parse_dependency
 from queuectl.domain.ids import check_id

@@ -211,6 +211,7 @@ class TestOperations:
         assert not any(thread.is_alive() for thread in threads)
         assert set(store.counts(Filter()).states()) <= {"pending", "held"}
 
+    @pytest.mark.doubles
     def test_an_operation_stops_between_two_steps_and_resumes_behind_its_number(self, store: Store) -> None:
         self.fill(store, 1200, queue="mail")
 
