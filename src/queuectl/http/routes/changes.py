@@ -99,11 +99,11 @@ def delete(call: Call) -> Reply:
 
 
 def _one(call: Call) -> list[str]:
-    """The reference of the path. Raises InvalidInput if it means several jobs, which an operation changes."""
+    """The reference of the path. Raises InvalidInput if it means several jobs."""
     reference = call.path["ref"]
     if is_several(reference) and len(call.queue.resolve([reference])) > 1:
         raise InvalidInput(
-            f"{reference} means several jobs, one is expected", "POST /v1/operations changes many"
+            f"{reference} means several jobs, one is expected", "send one request for each job"
         )
     return [reference]
 
