@@ -40,6 +40,9 @@ BODIES: dict[str, Any] = {
     "PATCH /v1/queues/{name}": {"paused": True, "reason": "disk full", "limit": 3},
     "POST /v1/workers/{id}/stop": {"now": True},
     "PUT /v1/config/{key}": {"value": "5m"},
+    "PUT /v1/schedules/{name}": {"when": "@daily", "job": {"command": "true"}},
+    "PATCH /v1/schedules/{name}": {"overlap": "allow"},
+    "POST /v1/schedules/preview": {"when": "@daily"},
     "POST /v1/tokens": {"name": "new", "scopes": ["view"]},
     "POST /v1/tokens/{name}/rotate": {"keep": "1h"},
 }
@@ -132,6 +135,9 @@ def scene(queue: LocalQueue, state: ServerState, tmp_path: Any) -> Iterator[Scen
     SQLITE["history: no JSON"](SimpleNamespace(path=tmp_path / "queue.db"), "bad")
     queue.enqueue([JobRequest(command="true", queue="mail")])
     queue.create_token("mail", ["view"])
+    for name in ("mail", "busy"):
+        queue.schedules().add(name, {"when": "@daily", "job": {"command": "true"}}, timezone="UTC")
+    queue.schedules().run("busy")
     heartbeat(queue, "w1")
     faults = Faults()
     state.authenticator = FailingTokens(faults)
@@ -208,6 +214,7 @@ CONFLICTS: dict[str, tuple[str | None, Any]] = {
     "DELETE /v1/jobs/{ref}": ("a", None),
     "POST /v1/wait": (None, {"ids": ["run"], "timeout": 0, "inside": {"job": "run"}}),
     "POST /v1/workers/{id}/forget": ("w1", None),
+    "POST /v1/schedules/{name}/run": ("busy", None),
     "POST /v1/tokens": (None, {"name": "mail", "scopes": ["view"]}),
 }
 """For each route the value in its path and its body, of a request that the state does not allow."""

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from queuectl.http.problem import Refusal
-from queuectl.http.restricted_queue import READS
+from queuectl.http.restricted_queue import READS, ReadSchedules
 from queuectl.service.queue import Queue
 
 
@@ -17,6 +17,12 @@ class ReadOnlyQueue:
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+
+    def schedules(self) -> ReadSchedules:
+        """Schedules for reading."""
+        return ReadSchedules(
+            self._queue.schedules(), lambda name: Refusal("read_only", f"this server only reads ({name})")
+        )
 
     def __getattr__(self, name: str) -> Any:
         if name in READS:

@@ -5,7 +5,7 @@ another queue. The queues are looked up before the change. If another client mov
 two, or adds a job that waits, the change still happens: it was allowed when it was requested.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from queuectl.domain.ids import handle
@@ -13,11 +13,12 @@ from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
 from queuectl.domain.where import Where
-from queuectl.errors import Forbidden
+from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
+from queuectl.service.schedules.api import Schedules
 
 READS = frozenset(
     (
@@ -26,6 +27,7 @@ READS = frozenset(
         "silence", "leaving", "tokens", "describe", "doctor",
     )
 )  # fmt: skip
+SCHEDULE_READS = frozenset(("all", "show", "history", "compare", "named"))
 LIVING = frozenset(STATES) - TERMINAL
 CANCELLED: frozenset[State] = frozenset(("cancelled",))
 STEP = 500
@@ -39,6 +41,18 @@ def restricted(queue: Queue, caller: Caller) -> Queue:
     return queue if caller.queues is None else cast(Queue, RestrictedQueue(queue, caller))
 
 
+class ReadSchedules:
+    """`Schedules`, of which every method that does not read is refused."""
+
+    def __init__(self, schedules: Schedules, refusal: Callable[[str], QueuectlError]) -> None:
+        self._schedules, self._refusal = schedules, refusal
+
+    def __getattr__(self, name: str) -> Any:
+        if name in SCHEDULE_READS:
+            return getattr(self._schedules, name)
+        raise self._refusal(name)
+
+
 class RestrictedQueue:
     """`Queue` for a caller with `queues`. A method that is neither read nor defined here is forbidden."""
 
@@ -49,6 +63,10 @@ class RestrictedQueue:
         if name in READS:
             return getattr(self._queue, name)
         raise self._forbidden(f"change anything but jobs and queues ({name})")
+
+    def schedules(self) -> Any:
+        """Schedules for reading: a schedule may enqueue into any queue."""
+        return ReadSchedules(self._queue.schedules(), lambda name: self._forbidden(f"{name} schedules"))
 
     def enqueue(self, requests: Sequence[JobRequest], **options: Any) -> Any:
         """Refuse all requests if one is for another queue."""

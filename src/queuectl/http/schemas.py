@@ -145,6 +145,42 @@ _ENQUEUED = an_object(
     optional=("existing", "finished_at"),
 )
 _ANY_OBJECT: Schema = {"type": "object"}
+_SCHEDULE = an_object(
+    {
+        "name": TEXT,
+        "when": TEXT,
+        "description": or_null(TEXT),
+        "timezone": TEXT,
+        "next": or_null(a_list(INSTANT)),
+        "last": or_null(an_object({"instant": INSTANT, "job": TEXT, "state": or_null(TEXT)})),
+        "paused": or_null(an_object({"by": TEXT, "at": INSTANT, "reason": or_null(TEXT)})),
+        "overlap": TEXT,
+        "catchup": TEXT,
+        "catchup_window": SECONDS,
+        "jitter": SECONDS,
+        "start": or_null(INSTANT),
+        "end": or_null(INSTANT),
+        "not_on": a_list(TEXT),
+        "owner": or_null(TEXT),
+        "job": _ANY_OBJECT,
+        "anchor": INSTANT,
+        "notes": a_list(TEXT),
+        "problem": or_null(TEXT),
+        "version": COUNT,
+    }
+)
+_DECISION = an_object(
+    {
+        "instant": INSTANT,
+        "decided_at": INSTANT,
+        "decision": TEXT,
+        "count": COUNT,
+        "first": or_null(INSTANT),
+        "job": or_null(TEXT),
+        "state": or_null(TEXT),
+        "reason": or_null(TEXT),
+    }
+)
 
 SCHEMAS: dict[str, Schema] = {
     "Job": _JOB,
@@ -220,6 +256,10 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Settings": a_document(settings=a_list(_SETTING)),
     "SettingDocument": a_document(setting=_SETTING),
+    "Schedules": a_document(schedules=a_list(_SCHEDULE), unreadable=a_list(TEXT)),
+    "ScheduleDocument": a_document(schedule=_SCHEDULE),
+    "Decisions": a_document(decisions=a_list(_DECISION)),
+    "Preview": a_document(description=TEXT, instants=a_list(INSTANT), notes=a_list(TEXT)),
     "Tokens": a_document(tokens=a_list(_TOKEN)),
     "TokenDocument": a_document(token=_TOKEN),
     "IssuedToken": a_document(token=_TOKEN, secret=TEXT),

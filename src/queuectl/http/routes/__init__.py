@@ -9,6 +9,7 @@ from queuectl.http.routes import (
     meta,
     output,
     queues,
+    schedules,
     settings,
     tokens,
     waiting,
@@ -27,6 +28,7 @@ ROUTES = checked(
     queues.ROUTES,
     workers.ROUTES,
     settings.ROUTES,
+    schedules.ROUTES,
     tokens.ROUTES,
     documentation.ROUTES,
 )

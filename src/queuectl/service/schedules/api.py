@@ -48,6 +48,20 @@ class Schedules(Protocol):
         Raises Changed if the entry has another version than `version`. So does `remove`.
         """
 
+    def put(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        *,
+        timezone: str,
+        version: int | None = None,
+        by: str | None = None,
+    ) -> Added:
+        """Add a schedule, or replace the definition of the one of this name (`existing`). Raises InvalidInput, Changed.
+
+        A pause stays, and so does the next instant if the rule is the same.
+        """
+
     def pause(self, name: str, *, reason: str | None = None, by: str | None = None) -> Schedule:
         """Pause a schedule: nothing fires, and nothing is missed. Raises NotFound."""
 

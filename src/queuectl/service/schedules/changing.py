@@ -110,9 +110,23 @@ def edit(
     return change(store, name, rule, version)
 
 
-def put(store: Store, name: str, definition: Definition) -> Schedule:
+def put(store: Store, name: str, definition: Definition, version: int | None = None) -> Schedule:
     """Replace the definition of a schedule."""
-    return change(store, name, lambda known, now: schedule.edited(known, definition, now))
+    return change(store, name, lambda known, now: schedule.edited(known, definition, now), version)
+
+
+def put_or_add(store: Store, name: str, definition: Definition, version: int | None = None) -> Added:
+    """Replace the definition of a schedule, or add it. Raises Changed if it has another version than `version`."""
+    for _ in range(TRIES):
+        try:
+            return Added(put(store, name, definition, version), existing=True)
+        except NotFound:
+            refuse_other_entry(f"schedule {name}", None, version)
+        try:
+            return add(store, name, definition)
+        except Conflict:  # another client has added it meanwhile
+            continue
+    raise overtaken(name)
 
 
 def pause(store: Store, name: str, *, by: str, reason: str | None = None) -> Schedule:

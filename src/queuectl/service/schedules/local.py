@@ -69,6 +69,21 @@ class LocalSchedules:
     ) -> Schedule:
         return changing.edit(self._store, name, given, job, version=version)
 
+    def put(
+        self,
+        name: str,
+        given: Mapping[str, Any],
+        *,
+        timezone: str,
+        version: int | None = None,
+        by: str | None = None,  # noqa: ARG002 - an entry has no author
+    ) -> Added:
+        definition = changing.define_completed(
+            given, timezone=timezone, settings=self._settings(), cwd=working_directory()
+        )
+        check_schedule_name(name)
+        return changing.put_or_add(self._created(), name, definition, version)
+
     def pause(self, name: str, *, reason: str | None = None, by: str | None = None) -> Schedule:
         return changing.pause(self._store, name, by=by or self._user(), reason=reason)
 
