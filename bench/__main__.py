@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.over_http import HTTP
 from bench.rows import ROWS
+from bench.transfer import TRANSFER
 from queuectl import __version__
 
 RESULTS = Path(__file__).parent / "results" / "results.jsonl"
@@ -19,7 +20,7 @@ RESULTS = Path(__file__).parent / "results" / "results.jsonl"
 def main() -> int:
     """Run the rows that are named, or all; exit 1 if a goal is missed."""
     options = _options()
-    rows = ROWS | {name: partial(row, options.scale) for name, row in HTTP.items()}
+    rows = ROWS | TRANSFER | {name: partial(row, options.scale) for name, row in HTTP.items()}
     names = [each for name in options.rows or rows for each in (HTTP if name == "http" else (name,))]
     unknown = [name for name in names if name not in rows]
     if unknown:

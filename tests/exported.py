@@ -1,6 +1,7 @@
 """Exports and imports of a store inside this process, and what two stores have in common."""
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -35,13 +36,14 @@ def imported(store: Store, file: bytes, **options: Any) -> Imported:
 
 def segment(jobs: Iterable[Job], chunks: Iterable[Chunk] = (), **at: Any) -> bytes:
     """A file with these jobs, each followed by its output."""
-    file, output = io.BytesIO(), list(chunks)
+    file, output = io.BytesIO(), defaultdict[str, list[Chunk]](list)
+    for chunk in chunks:
+        output[chunk.job_id].append(chunk)
     writer = SegmentWriter(file.write, "test://", **at)
     for job in jobs:
         writer.add("job", job=shapes.job(job))
-        for chunk in output:
-            if chunk.job_id == job.id:
-                writer.add("output", **shown_chunk(chunk))
+        for chunk in output[job.id]:
+            writer.add("output", **shown_chunk(chunk))
     writer.end()
     return file.getvalue()
 

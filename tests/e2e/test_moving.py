@@ -1,0 +1,63 @@
+"""`queuectl export | queuectl import -` moves a queue from SQLite into each kind of store, and back."""
+
+import json
+import shlex
+import subprocess
+from typing import Any
+
+from e2e.harness import QUEUECTL, Place
+
+
+def typed(place: Place, script: str) -> str:
+    """What a person types in a shell, with `$Q` for queuectl; its stdout."""
+    command = ["/bin/sh", "-ec", script.replace("$Q", shlex.join(QUEUECTL))]
+    done = subprocess.run(command, env=place.env, cwd=place.work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (script, done.stdout, done.stderr)
+    return done.stdout
+
+
+def exported(place: Place, store: str) -> list[dict[str, Any]]:
+    """The lines of an export, without what counts writes or names the store."""
+    lines = [json.loads(line) for line in typed(place, f"$Q {store} export").splitlines()]
+    for line in lines:
+        if line["kind"] == "job":
+            del line["job"]["version"]
+    return [line for line in lines if line["kind"] not in ("export", "end")]
+
+
+SCENE = """
+$Q {store} enqueue -q --id parent --priority 2 'printf "out\\377\\n"; echo err >&2'
+$Q {store} enqueue -q --id child --after parent --meta '{{"a":[1]}}' --env K=V --retries 0 --split 'echo $K; exit 3'
+$Q {store} worker start --drain -q
+$Q {store} enqueue -q --id waiting --unique key 'echo moved >> ran'
+$Q {store} enqueue -q --id later --in 1h true
+$Q {store} enqueue -q --id held --hold true
+$Q {store} enqueue -q --id behind --after held:any true
+$Q {store} enqueue -q --id gone true && $Q {store} cancel gone --reason why
+$Q {store} config set max_retries 7
+$Q {store} queue limit mail 2
+"""
+
+
+def test_a_queue_moves_into_a_store_and_back(place: Place) -> None:
+    source, back = (f"--store sqlite:///{place.root}/{name}.db" for name in ("source", "back"))
+    typed(place, SCENE.format(store=source))
+    before = exported(place, source)
+    assert [line["job"]["state"] for line in before if line["kind"] == "job"] == [
+        "completed",
+        "dead",
+        "pending",
+        "pending",
+        "held",
+        "blocked",
+        "cancelled",
+    ]
+    assert typed(place, f"$Q {source} export | $Q import -").startswith("imported 7 jobs")
+    assert exported(place, "") == before
+    assert typed(place, f"$Q export | $Q {back} import -").startswith("imported 7 jobs")
+    assert exported(place, back) == before
+    typed(place, "$Q worker start --drain -q")
+    assert (place.work / "ran").read_text() == "moved\n"
+    assert place.output("parent") == b"out\xff\nerr\n"
+    assert place.enqueue("true").strip()
+    assert place.json("show", "@last")["job"]["number"] == 8
