@@ -54,6 +54,8 @@ STORY: tuple[Step, ...] = (
     lambda actor: actor.kills("c"),
     ("wait", "c"), ("dlq", "list"), ("dlq", "list", "--json"), ("dlq", "show", "c"), ("dlq", "show", "a"),
     ("retry", "a"), ("retry", "a", "--force"), ("dlq", "retry", "c"), ("retry", "c", "--json"),
+    ("requeue", "a"), ("list", "--where", "-state:dead attempts:>0"), ("status", "--where", "cmd:~e", "--json"),
+    ("hold", "--where", "cmd:~e", "--dry-run"), ("show", "1-3", "--json"), ("explain", "@last:2"), ("hold", "9-1"),
     lambda actor: actor.kills("c"),
     ("dlq", "retry", "--all", "--yes"),
     lambda actor: actor.kills("c"),

@@ -48,6 +48,7 @@ CASES = (
     of("cancel runs", "POST /v1/jobs/runs/cancel"),
     of("cancel --all --yes", "POST /v1/jobs/waits/cancel"),
     of("retry dead", "POST /v1/jobs/dead/retry"),
+    of("requeue dead", "POST /v1/jobs/dead/retry"),
     of("hold waits", "POST /v1/jobs/waits/hold"),
     of("hold waits held", "POST /v1/jobs/waits/hold"),
     of("release held", "POST /v1/jobs/held/release"),
