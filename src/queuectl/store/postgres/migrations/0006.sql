@@ -68,12 +68,17 @@ DECLARE
     holders text[];
     numbers bigint[];
 BEGIN
-    SELECT array_agg(held.attempt_id), array_agg(held.number) INTO holders, numbers FROM (
-        SELECT live.number, asked.attempt AS attempt_id
-        FROM (SELECT DISTINCT * FROM unnest(jobs || trim_jobs, attempts || trim_attempts) AS each (job, attempt)) AS asked
-        JOIN {schema}.body ON body.id = asked.job JOIN {schema}.live ON live.number = body.number
+    -- The numbers first, so that the jobs are found by the primary key, however many jobs are held.
+    SELECT array_agg(held.attempt), array_agg(held.number) INTO holders, numbers FROM (
+        SELECT live.number, asked.attempt
+        FROM (
+            SELECT DISTINCT attempt, (SELECT number FROM {schema}.body WHERE id = job) AS number
+            FROM unnest(jobs || trim_jobs, attempts || trim_attempts) AS each (job, attempt)
+            ORDER BY number
+        ) AS asked CROSS JOIN LATERAL (
+            SELECT * FROM {schema}.live WHERE live.number = asked.number FOR KEY SHARE
+        ) AS live
         WHERE live.state = 'processing' AND live.attempt_id = asked.attempt OR live.state = 'held' AND live.cause = 'moved'
-        ORDER BY live.number FOR KEY SHARE OF live
     ) AS held;
     INSERT INTO {schema}.output (attempt_id, n, job, stream, at, start, data)
         SELECT attempt, n, number, stream, at, start, data
