@@ -59,6 +59,9 @@ LIKE_END_TO_END = {
 """Other files whose tests start programs or generate many cases, and exist for several servers: `test` runs them on the
 chosen one too."""
 
+KIND_OF_STORE = {"kind", "ground"}
+"""The parameters of tests that name the kind of store."""
+
 ON_SQLITE_ALONE = {"test_seeds.py", "test_unreadable.py", "TestStopping", "TestOutput"}
 """Files and classes of end-to-end tests that `test` runs on SQLite and leaves on servers to `proof`: they show no
 guarantee of the table in CONTRIBUTING.md, and what they need of a store, the contract shows on each. A test for servers
@@ -199,10 +202,11 @@ def on_other_servers(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
     copies = defaultdict[object, dict[str, pytest.Item]](dict)
     for item in items:
         callspec = getattr(item, "callspec", None)
-        if callspec and is_end_to_end(item) and "kind" in callspec.params:
-            others = tuple((name, repr(value)) for name, value in callspec.params.items() if name != "kind")
+        named = KIND_OF_STORE & callspec.params.keys() if callspec and is_end_to_end(item) else ()
+        for kind in named:
+            others = tuple((name, repr(value)) for name, value in callspec.params.items() if name != kind)
             function = item.nodeid.partition("[")[0]
-            copies[function, others][callspec.params["kind"]] = item
+            copies[function, others][callspec.params[kind]] = item
     for same in copies.values():
         yield from (same[kind] for kind in {*SERVERS} & {*same} - {chosen_of(same)})
 

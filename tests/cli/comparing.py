@@ -10,6 +10,27 @@ ELSEWHERE = {
     "token local": "about a server of this host",
     "login": "about a file of this user",
     "logout": "about a file of this user",
+    "export": "reads the store",
+    "import": "writes to the store",
+    "schedule preview": "asks no store",
+    "schedule import": "asks no store",
+    **{
+        f"schedule {verb}": "does not work through a server yet"
+        for verb in (
+            "add",
+            "edit",
+            "list",
+            "show",
+            "history",
+            "pause",
+            "resume",
+            "run",
+            "remove",
+            "apply",
+            "diff",
+            "export",
+        )
+    },
 }
 """Commands that are the same for every store, or do not work through a server."""
 

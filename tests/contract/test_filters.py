@@ -104,6 +104,8 @@ def where(text: str) -> Where:
     return parse(text, NOW)
 
 
+@pytest.mark.waits
+@pytest.mark.timeout(180)
 def test_each_field_selects_the_jobs_that_match(store: Store) -> None:
     jobs = stored(store, random_jobs())
     for text in TEXTS:

@@ -115,6 +115,7 @@ def test_every_method_is_read_or_defined_or_forbidden(queue: Queue) -> None:
     forbidden = methods - READS - vars(RestrictedQueue).keys()
     assert forbidden == {
         "set", "unset", "stop", "reload", "forget", "create_token", "revoke_token", "rotate_token", "create", "close",
+        "transfer",
     }  # fmt: skip
     for name in forbidden:
         with pytest.raises(Forbidden):

@@ -57,7 +57,8 @@ def export(session: "Session") -> int:
     if args.file == "-":
         if session.json:
             raise InvalidInput(
-                "--json needs a file: stdout has the exported lines", "queuectl export FILE --json"
+                "--json needs a file: stdout has the exported lines",
+                "for example: queuectl export queue.jsonl --json",
             )
         stdout = _Stdout(session)
         steps = transfer.export(stdout.write, where=args.where, output=args.output == "all")

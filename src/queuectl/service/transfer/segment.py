@@ -174,7 +174,8 @@ def _check_version(header: dict[str, Any], number: int) -> None:
 
 def _foreign(number: int) -> Foreign:
     return Foreign(
-        f"line {number} is not the header of an export", "queuectl export writes files that can be imported"
+        f"line {number} is not the header of an export",
+        "a file to import is made like this, for example: queuectl export queue.jsonl",
     )
 
 
