@@ -64,7 +64,9 @@ def test_documents(queuectl: CommandLine, other: str) -> None:
     queuectl.enqueue("--id", "a", "true")
     document = queuectl.json("export", "f.jsonl")
     assert document["export"] == {"file": "f.jsonl", "jobs": 1, "left_out": []}
-    assert queuectl.json("export", code=2)["error"]["hint"] == "for example: queuectl export queue.jsonl --json"
+    assert (
+        queuectl.json("export", code=2)["error"]["hint"] == "for example: queuectl export queue.jsonl --json"
+    )
     found = queuectl.json("--store", other, "import", "--dry-run", "f.jsonl")["import"]
     assert (found["jobs"], found["dry_run"]) == (1, True)
     assert not Path(other.removeprefix("sqlite:///")).exists()

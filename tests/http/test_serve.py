@@ -18,9 +18,10 @@ from facts import eventually
 from http_process import Home, UnixConnection, answer
 from queuectl.http.problem import Refusal
 from queuectl.http.read_only_queue import read_only
-from queuectl.http.restricted_queue import READS
+from queuectl.http.restricted_queue import READS, SCHEDULE_READS
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
+from queuectl.service.schedules.api import Schedules
 from servers.endpoint import free_port
 from servers.postgres import PostgresServer
 
@@ -303,8 +304,15 @@ class TestReadOnly:
 def test_a_queue_that_only_reads_has_no_other_methods(queue: LocalQueue) -> None:
     only = read_only(queue)
     assert only.queues() == []
-    writing = {name for name in vars(Queue) if not name.startswith("_")} - READS - {"close", "create"}
+    writing = (
+        {name for name in vars(Queue) if not name.startswith("_")} - READS - {"close", "create", "schedules"}
+    )
     assert "enqueue" in writing
     for name in writing:
         with pytest.raises(Refusal, match="only reads"):
             getattr(only, name)
+    changes = {name for name in vars(Schedules) if not name.startswith("_")} - SCHEDULE_READS
+    assert {"add", "edit", "put", "pause", "resume", "run", "remove", "apply"} <= changes
+    for name in changes:
+        with pytest.raises(Refusal, match="only reads"):
+            getattr(only.schedules(), name)

@@ -150,7 +150,7 @@ class TestForget:
 
 class TestDoctor:
     def test_it_has_the_checks_of_the_command(self, queue: Queue) -> None:
-        queue.enqueue("true")
+        queue.enqueue("true", delay="1h")  # a due job has a check of its own until the worker takes it
         with started():
             eventually(queue.workers)
             ours = [check.name for check in queue.doctor().checks]
