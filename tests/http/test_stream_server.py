@@ -92,6 +92,7 @@ def follow_through_kills(site: Site, kills: int) -> None:
     site.start("worker", "start", "--count", "1")
     chance = random.Random(kills)
     found, attempts, last_id = b"", list[int](), "none:0"
+    waiting: int | None = None  # the named attempt, if it had not started: a new stream names it again
     for kill in range(kills + 1):
         server, survives = site.serve(), chance.randint(1, 6)
         if kill == kills:
@@ -100,7 +101,9 @@ def follow_through_kills(site: Site, kills: int) -> None:
             for event in stream:
                 last_id = event.id or last_id
                 if event.name == "attempt":
-                    attempts.append(event.data["attempt"])
+                    if event.data["attempt"] != waiting:
+                        attempts.append(event.data["attempt"])
+                    waiting = None if event.data["started_at"] else event.data["attempt"]
                 elif event.name == "output":
                     found += event.bytes
                     survives -= 1
