@@ -263,7 +263,7 @@ def _spawn(document: dict[str, Any], log: str) -> tuple["subprocess.Popen[bytes]
 
 
 def _sockets_in(document: dict[str, Any]) -> list[int]:
-    """The sockets that the holder inherits for its server."""
+    """The file descriptors of the listening sockets that the holder inherits and passes to its server."""
     return document["server"]["sockets"] if document["server"] else []
 
 

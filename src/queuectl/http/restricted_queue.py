@@ -65,7 +65,7 @@ class RestrictedQueue:
         raise self._forbidden(f"change anything but jobs and queues ({name})")
 
     def schedules(self) -> Any:
-        """Schedules for reading: a schedule may enqueue into any queue."""
+        """The schedules, which this caller may only read, because a schedule can enqueue into any queue."""
         return ReadSchedules(self._queue.schedules(), lambda name: self._forbidden(f"{name} schedules"))
 
     def enqueue(self, requests: Sequence[JobRequest], **options: Any) -> Any:

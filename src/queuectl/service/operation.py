@@ -154,7 +154,7 @@ def _preview(store: Store, ids: Sequence[str]) -> Preview:
 
 
 RETRYABLE: frozenset[State] = TERMINAL | {"failed"}
-"""The states from which a filter selects jobs to retry."""
+"""The states of jobs that `retry` can run again. With a filter, jobs in other states are left out."""
 
 
 def not_ended(selection: Selection) -> Selection:

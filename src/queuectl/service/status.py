@@ -16,7 +16,8 @@ from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 LOOKS = 5
-"""How often counts and running jobs are read until both agree: jobs start and end between the two queries."""
+"""Maximum number of times that the counts and the running jobs are read. They are read again until they agree: a job
+may start or end between the two queries."""
 RECENT_SEEN = 200
 """At most this many of the newest failed and dead jobs are read to count those of the last hour."""
 

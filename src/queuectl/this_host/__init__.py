@@ -1,1 +1,1 @@
-"""What the front ends know about this host beyond the store: its workers' processes and files."""
+"""Reads the processes and files of the workers on this host. The command line and the Python API use it."""

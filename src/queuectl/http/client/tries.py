@@ -102,7 +102,7 @@ def unknown(
 
 
 def refused_again(error: QueuectlError) -> QueuectlError:
-    """The error for a refused repetition of a change that may be done."""
+    """The error of a change whose reply was lost and whose repetition was refused: the first request may be done."""
     if isinstance(error, InvalidInput):
         return error
     return unknown(error, what="the request was sent, and its reply is lost; sent again, it was refused")

@@ -14,7 +14,7 @@ from queuectl.store.protocol import Entry
 LATE = timedelta(seconds=60)
 """A worker fires a schedule within seconds. After this time a person has to act."""
 NAMED = 5
-"""Maximum number of schedules that are listed one by one."""
+"""Maximum number of problems that are listed. One more line counts the others."""
 
 
 def problems(entries: Mapping[str, Entry], now: datetime) -> list[Attention]:

@@ -150,7 +150,7 @@ class Arrivals:
             self._conflict = _conflict(item.job, answer, self._on_conflict)
 
     def _replace(self, item: Item, present: Job) -> None:
-        """Delete the ended job that has the id, and add the job of the file."""
+        """Replace a stored job that has ended: delete it, then add the job of the file with the same id."""
         maintenance.unblock_children(self._store, [present.id])
         if delete_ended(self._store, present):
             item.is_settled = False
@@ -215,7 +215,7 @@ class Arrivals:
 
 
 def delete_ended(store: Store, job: Job) -> bool:
-    """Delete a job with its output if it is still as it was read.
+    """Delete an ended job with its output, unless the job has changed since it was read.
 
     An ended job changes only by a retry, and a retried job ends later. So the end stands for the version here.
     """
