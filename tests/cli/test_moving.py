@@ -110,7 +110,7 @@ def test_a_conflict(queuectl: CommandLine) -> None:
     ("words", "code", "says"),
     [
         (("import", "absent"), 2, "cannot read absent: No such file or directory"),
-        (("export", "/no/such/dir/f"), 2, "cannot write /no/such/dir/f"),
+        (("export", "/no/such/dir/f"), 2, "cannot write /no/such/dir/f: No such file"),
         (("export", "--where", "nonsense"), 2, "'nonsense' is not a term of a filter"),
         (("purge", "--older-than", "0", "--yes", "--to", "/no/such/dir/f"), 2, "cannot write /no/such/dir/f"),
     ],

@@ -29,7 +29,7 @@ def written(path: str) -> Iterator[Write]:
         return
     part = f"{path}.{os.getpid()}.part"
     try:
-        with _opened(part, "xb") as file:
+        with _opened(part, "xb", shown=path) as file:
             with compressed(file, path) as write:
                 yield write
             _sync(file)
@@ -132,7 +132,9 @@ class PurgeFile:
 _OTHER_NAME = "name another file; nothing was deleted"
 
 
-def _opened(path: str, mode: str) -> BinaryIO:
+def _opened(path: str, mode: str, *, shown: str | None = None) -> BinaryIO:
+    """Open a file. `shown`: the name in messages, if it is not the path."""
+
     def private(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, PRIVATE)
 
@@ -140,7 +142,8 @@ def _opened(path: str, mode: str) -> BinaryIO:
         return cast(BinaryIO, open(path, mode, opener=private))
     except OSError as error:
         verb = "read" if mode == "rb" else "write"
-        raise InvalidInput(f"cannot {verb} {path}: {error.strerror}") from error
+        hint = f"name a file that you may {verb}, in a directory that exists"
+        raise InvalidInput(f"cannot {verb} {shown or path}: {error.strerror}", hint) from error
 
 
 def _sync(file: BinaryIO) -> None:
