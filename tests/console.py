@@ -121,7 +121,7 @@ class Home:
         """Fail if a command printed something else than the page shows."""
         if expected is not None:
             wanted = self.plain(expected)
-            assert pattern(wanted).fullmatch(printed), (
+            assert pattern(wanted).fullmatch(f"{printed}\n"), (
                 f"$ {line}\nprints:\n{printed}\n\nthe page shows:\n{wanted}"
             )
 
@@ -299,13 +299,13 @@ def on_free_port(line: str) -> str:
 
 
 def pattern(expected: str) -> re.Pattern[str]:
-    """The pattern of an expected output."""
-    lines = []
-    for line in expected.splitlines():
-        lines.append(r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line).replace("…", ".*?") + r"\n")
-    text = "".join(lines)
-    # The last line has no end of its own once the text is stripped.
-    return re.compile(text.removesuffix(r"\n") if text.endswith(r"\n") else text + r".*")
+    """The pattern of an expected output, with the end of its last line."""
+    return re.compile(
+        "".join(
+            r"(?:.*\n)*?" if line.strip() == "…" else re.escape(line).replace("…", ".*?") + r"\n"
+            for line in expected.splitlines()
+        )
+    )
 
 
 def commands(block: str) -> list[Command]:

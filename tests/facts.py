@@ -45,6 +45,11 @@ def stays_quiet(wait: Callable[[float], bool], seconds: float) -> None:
         raise TooSlow("woken without a change, or by an earlier one")
 
 
+def delay(pid: int | None) -> float:
+    """The seconds since the start of a process in which its main thread was ready and did not run; 0 without one."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9 if pid else 0.0
+
+
 class Stopwatch:
     """The time since its creation.
 
@@ -54,18 +59,12 @@ class Stopwatch:
 
     def __init__(self, of: int | None = None) -> None:
         self._of = of
-        self._start, self._delayed = time.monotonic(), self._delay()
+        self._start, self._delayed = time.monotonic(), delay(of)
 
     @property
     def seconds(self) -> float:
         """The seconds so far."""
-        return time.monotonic() - self._start - (self._delay() - self._delayed)
-
-    def _delay(self) -> float:
-        """The seconds for which the process was ready and did not run, since its start."""
-        if self._of is None:
-            return 0.0
-        return int(Path(f"/proc/{self._of}/schedstat").read_text().split()[1]) / 1e9
+        return time.monotonic() - self._start - (delay(self._of) - self._delayed)
 
     def check(self, limit: float) -> None:
         """Fail with `TooSlow` if so many seconds have passed."""

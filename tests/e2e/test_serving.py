@@ -17,7 +17,7 @@ import pytest
 
 from e2e.databases import PostgresDatabase
 from e2e.harness import Place, WorkerProcess, alive, children
-from facts import Stopwatch, TooSlow, eventually
+from facts import Stopwatch, TooSlow, delay, eventually
 from http_process import self_signed
 from servers.endpoint import free_port
 
@@ -56,7 +56,10 @@ class Server:
         return int(found[1]) if found else 0
 
     def kill(self) -> float:
-        """Kill the server process. The seconds until another one answers a request."""
+        """Kill the server process. The seconds until another one answers a request.
+
+        The time in which the new process was ready to run and other programs had the processors is not counted.
+        """
         watch = Stopwatch()
         os.kill(self.pid(), signal.SIGKILL)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -65,7 +68,7 @@ class Server:
             assert connection.getresponse().status == 200
         finally:
             connection.close()
-        return watch.seconds
+        return watch.seconds - delay(self.pid())
 
     def token(self) -> str:
         (file,) = self.place.root.glob(f"state/queuectl/serve-{self.port}.json")
