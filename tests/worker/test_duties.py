@@ -22,7 +22,7 @@ ORDER = [
     "AttemptMonitor",
     "Heartbeat",
     "Maintenance",
-    "FireSchedules",
+    "DueEntries",
     "ClaimJobs",
     "OutputFaultReport",
 ]

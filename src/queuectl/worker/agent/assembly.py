@@ -12,6 +12,7 @@ from queuectl.worker.agent.clock_watch import ClockWatch
 from queuectl.worker.agent.connection import Connection
 from queuectl.worker.agent.context import Context, open_context
 from queuectl.worker.agent.dead_workers import DeadWorkers
+from queuectl.worker.agent.due_entries import DueEntries
 from queuectl.worker.agent.duty import Duty
 from queuectl.worker.agent.heartbeat import Heartbeat
 from queuectl.worker.agent.inbox import Inbox
@@ -21,7 +22,6 @@ from queuectl.worker.agent.output import OutputShipper
 from queuectl.worker.agent.recording import RecordResults
 from queuectl.worker.agent.renewal import Renewal
 from queuectl.worker.agent.results import OpenAttempts, ResultRecorder
-from queuectl.worker.agent.schedules import FireSchedules
 from queuectl.worker.agent.session import Session
 from queuectl.worker.agent.set_aside import SetAsideReport
 from queuectl.worker.agent.shared_settings import SharedSettings
@@ -70,7 +70,7 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
         monitor,
         heartbeat,
         Maintenance(context, policy, attempts, dead_workers, set_aside, watch),
-        FireSchedules(context, policy),
+        DueEntries(context, policy),
         claiming,
         OutputFaultReport(context, outputs),
     )
