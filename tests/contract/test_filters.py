@@ -61,6 +61,11 @@ TEXTS = (
     "meta.n:>1",
     "state:dead state:failed",
     "queue:mail queue:web",
+    "number:-5",
+    "priority:-5--3",
+    "id:j_7*",
+    "id:J-7*",
+    "schedule:s1 id:j-7",
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from contract.grounds import SteppedClock
-from factories import NOW
+from factories import NOW, new_job
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.schedule import Pause
 from queuectl.errors import Changed, CommandFailed, Conflict, InvalidInput, NotFound
@@ -85,6 +85,11 @@ class TestAdd:
         changing.remove(store, "s")
         clock.step(seconds=-8)
         assert add(store, "s", definition(when="*/10 * * * * *")).schedule.next == NOW + 20 * SECOND
+
+    @pytest.mark.parametrize("instant", ["88881231T000000Z", "99991231T235959Z"])
+    def test_an_id_that_a_person_gave_is_no_instant(self, store: MemoryStore, instant: str) -> None:
+        store.add([new_job(f"s:{instant}")])
+        assert add(store, "s", definition()).schedule.next == NOW + 10 * SECOND
 
     def test_a_decision_about_a_removed_schedule_is_not_stored_over_a_new_one(
         self, store: MemoryStore, clock: SteppedClock
@@ -204,6 +209,14 @@ class TestRun:
         assert changing.cancel_jobs(store, "s", by="eve") == 1
         assert [get(store, id).state for id in (first, second)] == ["completed", "cancelled"]
 
+    def test_a_job_that_only_has_the_name_in_its_id_is_not_cancelled(self, store: MemoryStore) -> None:
+        add(store, "s", definition())
+        own = changing.run(store, "s", 1)
+        store.add([new_job("s:by-hand")])
+        changing.remove(store, "s")
+        assert changing.cancel_jobs(store, "s", by="eve") == 1
+        assert [get(store, id).state for id in (own, "s:by-hand")] == ["cancelled", "pending"]
+
     def test_an_entry_of_a_removed_schedule_is_deleted_after_a_day(
         self, store: MemoryStore, clock: SteppedClock
     ) -> None:
@@ -217,6 +230,15 @@ class TestRun:
 def take_and_end(store: MemoryStore, id: str) -> Any:
     take(store, id)
     return end(store, id)
+
+
+class TestFire:
+    def test_a_step_after_a_long_outage_ends_early(self, store: MemoryStore, clock: SteppedClock) -> None:
+        for name in ("a", "b", "c"):
+            add(store, name, definition(when="* * * * *", catchup="skip"))
+        clock.step(days=30)
+        assert [name for name, _ in fire(store).decisions] == ["a"]
+        assert [name for name, _ in fire(store).decisions] == ["b"]
 
 
 class TestFiles:

@@ -19,10 +19,14 @@ from msgspec.structs import replace
 from contract.grounds import SteppedClock
 from exported import contents, exported, imported, segment
 from factories import NOW, in_state, new_job
+from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter
+from queuectl.domain.query import Filter, Page
+from queuectl.domain.schedule_definition import Definition, define
 from queuectl.errors import CommandFailed, Conflict, InvalidInput
+from queuectl.service import firing
+from queuectl.service.schedules import changing
 from queuectl.service.transfer.files import PurgeFile
 from queuectl.service.transfer.purging import purge_to
 from queuectl.service.transfer.segment import Cut, Damaged, Foreign, SegmentReader, SegmentWriter
@@ -238,6 +242,49 @@ def test_an_entry_with_another_value_is_a_conflict(store: MemoryStore) -> None:
     assert imported(store, exported(other), on_conflict="skip").skipped == 1
     assert imported(store, exported(other), on_conflict="replace").replaced == 1
     assert store.read_table("queues")["mail"].value == {"paused": True, "limit": 3}
+
+
+def test_a_removed_schedule_is_not_exported(store: MemoryStore) -> None:
+    changing.add(store, "kept", _every_ten_seconds())
+    changing.add(store, "removed", _every_ten_seconds())
+    changing.remove(store, "removed")
+    other = MemoryStore(clock=SteppedClock())
+    imported(other, exported(store))
+    assert list(other.read_table("schedules")) == ["kept"]
+
+
+def test_a_schedule_takes_the_place_of_a_removed_one_and_fires_no_instant_again() -> None:
+    clock = SteppedClock()
+    store = MemoryStore(clock=clock)
+    changing.add(store, "s", _every_ten_seconds())
+    file = exported(store)
+    clock.step(seconds=30)
+    firing.fire(store, store.upcoming(1))
+    store.save([lifecycle.cancel(job, by="eve", reason=None, now=clock.now()) for job in _jobs(store)])
+    store.purge(Filter(), 10)
+    changing.remove(store, "s")
+    assert imported(store, file).entries == 1
+    firing.fire(store, store.upcoming(1))
+    assert _jobs(store) == []
+    assert [each.due for each in store.upcoming(1)] == [NOW + timedelta(seconds=40)]
+
+
+def test_the_jobs_before_a_schedule_are_in_the_store_before_it(store: MemoryStore) -> None:
+    store.add([new_job("j")])
+    changing.add(store, "s", _every_ten_seconds())
+    file, other = exported(store), MemoryStore(clock=SteppedClock())
+    changing.add(other, "s", _every_ten_seconds("false"))
+    with pytest.raises(Conflict, match="schedule s has another value in this store; 1 job is imported"):
+        imported(other, file)
+    assert [job.id for job in _jobs(other)] == ["j"]
+
+
+def _jobs(store: Store) -> list[Job]:
+    return list(store.find(Filter(), Page(limit=100)).jobs)
+
+
+def _every_ten_seconds(command: str = "true") -> Definition:
+    return define({"when": "@every 10s", "job": {"command": command}}, timezone="UTC")
 
 
 def test_a_dry_run_says_what_an_import_would_do(store: MemoryStore) -> None:

@@ -220,6 +220,13 @@ def resumed(entry: Schedule, now: datetime, *, catch_up: bool = False) -> Schedu
     return replace(running, backlog=whole(now) if late else None)
 
 
+def taking_place(entry: Schedule, decided: datetime | None) -> Schedule:
+    """The schedule, imported in place of one of this name that has decided instants until `decided`."""
+    if decided is None or entry.next is None or entry.next > decided:
+        return entry
+    return replace(entry, next=next(entry.forward(decided), None))
+
+
 def job_id(name: str, instant: datetime) -> str:
     """The id of the job of an instant. It is the second defence against a second job of one instant."""
     return f"{name}:{instant.astimezone(UTC):%Y%m%dT%H%M%SZ}"

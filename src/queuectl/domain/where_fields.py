@@ -201,7 +201,7 @@ def range_of(field: str, value: str) -> tuple[int, int]:
 
 
 _COMPARISON = re.compile(r"(?P<sign>[<>]=?)?(?P<number>-?[0-9]{1,18})")
-_RANGE = re.compile(r"(?P<first>-?[0-9]{1,18})-(?P<last>[0-9]{1,18})")
+_RANGE = re.compile(r"(?P<first>-?[0-9]{1,18})-(?P<last>-?[0-9]{1,18})")
 
 
 def time_of(term: Term, now: datetime) -> datetime:

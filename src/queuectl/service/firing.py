@@ -27,6 +27,10 @@ from queuectl.store.protocol import ADDING_AT_MOST, ADDING_BYTES, Store, Swap, U
 
 JOBS = 500
 """Number of jobs after which a step stores what it has decided, so that no call of the store takes long."""
+INSTANTS = 10_000
+"""Number of decided instants after which a step ends. After a long outage a schedule may have missed so many, and their
+computation takes about 0.2 s: the other duties of a worker, such as the renewal of leases, must not wait for all.
+"""
 
 
 class Fired(Struct, frozen=True):
@@ -46,7 +50,7 @@ class Made(Struct, frozen=True):
 
 
 def fire(store: Store, found: Sequence[Upcoming]) -> Fired:
-    """Decide these entries of schedules, as far as they are due."""
+    """Decide these entries of schedules, as far as they are due, or some of them: call it again while some are due."""
     _forget_removed(store, [each for each in found if removed_of(each.entry.value)])
     step = _Step(store, [each for each in found if not removed_of(each.entry.value)])
     decisions, jobs = list[tuple[str, Decision]](), 0
@@ -108,7 +112,10 @@ class _Step:
 
     def made(self) -> Iterator[Made]:
         """The decided entries, with their jobs."""
+        instants = 0
         for each, schedule in self._known:
+            if instants >= INSTANTS:
+                return
             try:
                 made = self._made(each, schedule) if schedule else None
             except InvalidInput:  # the rule is of a newer program, or this host does not know the time zone
@@ -117,6 +124,7 @@ class _Step:
                 self.left_alone.append(each)
             else:
                 yield made
+                instants += sum(decision.count for decision in made.plan.decisions)
 
     def _made(self, found: Upcoming, schedule: Schedule) -> Made:
         try:

@@ -125,11 +125,11 @@ def _candidates(store: Store, wanted: Where, page: Page) -> Iterator[tuple[str |
 
     A list in the order of the numbers reads only the range of numbers that can match.
     """
-    low, high = wanted.numbers
+    low, high = max(wanted.numbers[0], 0), wanted.numbers[1]
     if low > high:
         return
     after = page.after or _before(page.sort, low, high)
-    limit = min(paging.BATCH, high - max(low, 0) + 1) if page.sort in ("created", "number") else paging.BATCH
+    limit = min(paging.BATCH, high - low + 1) if page.sort in ("created", "number") else paging.BATCH
     while True:
         found = listing.jobs(store, wanted.filter, replace(page, after=after, limit=limit))
         within = _within(found, page.sort, low, high)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl.config import Settings
-from queuectl.domain import firing, schedule
+from queuectl.domain import firing, schedule, where
 from queuectl.domain.ids import make_id
 from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.query import Filter, Page
@@ -29,7 +29,7 @@ from queuectl.domain.schedule import (
 )
 from queuectl.domain.schedule_definition import Definition, check_schedule_name, define, fields_of
 from queuectl.errors import CommandFailed, Conflict, NotFound
-from queuectl.service import commands, matching
+from queuectl.service import commands, matching, operation
 from queuectl.service import firing as fire
 from queuectl.service.changing import TRIES, refuse_other_entry
 from queuectl.service.schedules import template
@@ -86,7 +86,8 @@ def decided(store: Store, name: str, entry: Entry) -> datetime | None:
     It may lie after now if the store's clock was set back.
     """
     found = store.find(Filter(id_prefix=f"{name}:"), Page(limit=JOBS_LOOKED_AT))
-    instants = [at for job in found.jobs if (at := instant_of(job.id))]
+    own = [job for job in found.jobs if job.spec.schedule == name]  # a person may have given an id like these
+    instants = [at for job in own if (at := instant_of(job.id))]
     removed = removed_of(entry.value)
     if removed and removed.decided:
         instants.append(removed.decided)
@@ -175,7 +176,7 @@ def _removal(name: str, entry: Entry, now: datetime) -> Swap:
 
 def cancel_jobs(store: Store, name: str, *, by: str) -> int:
     """Cancel the jobs of a schedule that have not ended. Returns the number of changed jobs."""
-    wanted = Filter(id_prefix=f"{name}:", states=LIVING)
+    wanted = operation.among(where.parse(where.term("schedule", name), store.now()), LIVING)
     reason = f"schedule {name} is removed"
     steps = (commands.cancel(store, ids, by=by, reason=reason) for ids in matching.select(store, wanted))
     return sum(each.changed for changes in steps for each in changes)

@@ -55,6 +55,11 @@ class Arrivals:
         """Whether the batch is to be stored before the next job is added."""
         return len(self._items) >= BATCH or self._bytes >= BATCH_BYTES
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the batch has no job."""
+        return not self._items
+
     def add(self, job: Job) -> Item:
         """Take a job into the batch."""
         self._items.append(Item(job))

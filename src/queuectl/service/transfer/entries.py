@@ -1,7 +1,6 @@
 """The import of an entry of a shared table: a setting, the settings of a queue, or a schedule."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
@@ -12,7 +11,7 @@ from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
 from queuectl.service.changing import TRIES
 from queuectl.service.transfer.segment import Foreign, Line
 from queuectl.service.transfer.tally import Imported, OnConflict
-from queuectl.store.protocol import Store, Swap, Table
+from queuectl.store.protocol import Entry, Store, Swap, Table
 
 TABLES: Mapping[str, Table] = {"setting": "settings", "queue": "queues", "schedule": "schedules"}
 
@@ -25,26 +24,52 @@ class _Given(Struct, frozen=True):
     name: str
     value: dict[str, Any]
     meaning: Any
-    due: datetime | None = None
 
 
 def take(store: Store, line: Line, done: Imported, on_conflict: OnConflict, *, dry_run: bool) -> None:
     """Store the entry of a line, and count it. Raises Conflict under `error` if another entry is there."""
     table, given = TABLES[line.kind], _checked(line)
     for _ in range(TRIES):
-        present = store.read_table(table, [given.name]).get(given.name)
+        entry = store.read_table(table, [given.name]).get(given.name)
+        present = None if entry is None or is_removed(line.kind, entry.value) else entry
         if present is not None and _meaning(line.kind, given.name, present.value) == given.meaning:
             done.existing += 1
             return
         if present is not None and on_conflict != "replace":
             _refuse(line.kind, given.name, done, on_conflict)
             return
-        version = present.version if present else 0
-        if dry_run or store.swap([Swap(table, given.name, given.value, version, given.due)]) == [True]:
+        if dry_run or store.swap([_swap(line.kind, given, entry)]) == [True]:
             done.entries += 1
             done.replaced += 1 if present else 0
             return
     raise CommandFailed(f"{line.kind} {given.name} is being changed by others", "run the same command again")
+
+
+def is_removed(kind: str, value: dict[str, Any]) -> bool:
+    """Whether this is what remains for a day of a schedule that was removed."""
+    if kind != "schedule":
+        return False
+    from queuectl.domain.schedule import (
+        removed_of,
+    )  # imported for a schedule only: it loads the rules of time
+
+    return removed_of(value) is not None
+
+
+def _swap(kind: str, given: _Given, entry: Entry | None) -> Swap:
+    """The change of an entry to the given one. A schedule does not decide again what the present one has decided."""
+    version = entry.version if entry else 0
+    if kind != "schedule":
+        return Swap(TABLES[kind], given.name, given.value, version)
+    from queuectl.domain.schedule import entry_of, removed_of, schedule_of, taking_place
+
+    imported = schedule_of(given.name, given.value)
+    assert imported is not None, "its meaning was found"
+    if entry is not None:
+        removed, known = removed_of(entry.value), schedule_of(given.name, entry.value)
+        decided = removed.decided if removed else known.last_decided if known else None
+        imported = taking_place(imported, decided)
+    return Swap(TABLES[kind], given.name, entry_of(imported), version, imported.due)
 
 
 def _refuse(kind: str, name: str, done: Imported, on_conflict: OnConflict) -> None:
@@ -64,8 +89,7 @@ def _checked(line: Line) -> _Given:
     meaning = _meaning(line.kind, name, value)
     if meaning is None:
         raise Foreign(f"line {line.number}: this program does not understand {line.kind} {name}", _NEWER)
-    due = _schedule_due(name, value) if line.kind == "schedule" else None
-    return _Given(name, value, meaning, due)
+    return _Given(name, value, meaning)
 
 
 def _meaning(kind: str, name: str, value: dict[str, Any]) -> Any:
@@ -89,10 +113,3 @@ def _setting(name: str, value: dict[str, Any]) -> Any:
         return option.format(option.parse(str(value["value"])))
     except (KeyError, NotFound, InvalidInput):
         return None
-
-
-def _schedule_due(name: str, value: dict[str, Any]) -> datetime | None:
-    from queuectl.domain.schedule import schedule_of
-
-    schedule = schedule_of(name, value)
-    return schedule.due if schedule else None

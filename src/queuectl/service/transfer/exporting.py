@@ -16,6 +16,7 @@ from queuectl.domain.where import Where
 from queuectl.service import attempts, shapes
 from queuectl.service.maintenance import PROBE
 from queuectl.service.shapes.output import STREAM_NAMES
+from queuectl.service.transfer import entries
 from queuectl.service.transfer.segment import SegmentWriter
 from queuectl.store.protocol import Store, Table
 
@@ -72,7 +73,7 @@ def _left_out(jobs: Sequence[Job], unreadable: Sequence[str]) -> tuple[str, ...]
 def _write_tables(store: Store, writer: SegmentWriter, tables: Sequence[tuple[str, Table]]) -> None:
     for kind, table in tables:
         for name, entry in sorted(store.read_table(table).items()):
-            if entry.unreadable is None and name != PROBE:
+            if entry.unreadable is None and name != PROBE and not entries.is_removed(kind, entry.value):
                 writer.add(kind, name=name, value=entry.value)
 
 

@@ -48,7 +48,7 @@ class Importer:
         """
         try:
             for line in lines:
-                if line.kind != "output" and self._arrivals.is_full:
+                if self._ends_batch(line):
                     yield self._arrivals.flush()
                 self._take(line)
         except (Cut, Damaged):
@@ -59,6 +59,12 @@ class Importer:
                 yield self._arrivals.flush()
                 raise
         yield self._arrivals.flush()
+
+    def _ends_batch(self, line: Line) -> bool:
+        """Whether the jobs before this line are stored first. A schedule needs them: a worker may read it at once."""
+        if line.kind == "output":
+            return False
+        return self._arrivals.is_full or (line.kind in entries.TABLES and not self._arrivals.is_empty)
 
     def _take(self, line: Line) -> None:
         if line.kind == "output":
