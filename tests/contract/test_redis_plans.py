@@ -173,6 +173,25 @@ def test_a_claim_reads_no_more_queues_than_it_needs(many: Crowd) -> None:
     assert sum(cost.values()) < 60, cost
 
 
+def test_a_batch_of_changes_needs_few_commands_for_each_job(server: RedisServer) -> None:
+    crowd = Crowd(server, 500)
+    jobs = crowd.store.find(Filter(states=frozenset(("pending",))), Page(limit=100)).jobs
+    ended = [lifecycle.cancel(job, by="me", reason=None, now=NOW) for job in jobs]
+    spent = crowd.cost(lambda store: store.save(ended))
+    crowd.close()
+    assert len(jobs) == 100
+    assert {verb: n for verb, n in spent.items() if n > 2 * QUEUES and n > 2 * len(jobs)} == {}
+    assert spent["zadd"] + spent["zrem"] < 500, "before, nine for each job"
+
+
+def test_a_page_is_read_once(server: RedisServer) -> None:
+    crowd = Crowd(server, 1500)
+    spent = crowd.cost(lambda store: store.find(Filter(), Page(limit=500, sort="number")))
+    crowd.close()
+    assert spent["evalsha"] == 1
+    assert spent["hmget"] == 501
+
+
 def test_due_since_reads_only_the_first_jobs_of_each_queue(many: Crowd) -> None:
     waiting = len(many.store.due_since())
     cost = many.cost(lambda store: store.due_since())

@@ -17,8 +17,8 @@ from queuectl.store.redis import rows
 from queuectl.store.redis.connect import Line
 
 Row = Sequence[bytes | None]
-STRIDE = 500
-"""Number of jobs in one reply."""
+STRIDE = 501
+"""Maximum number of jobs in one reply: those of a usual page, and the one that shows whether another page follows."""
 FEW = 1000
 """Up to this many jobs are read completely and sorted in this process."""
 

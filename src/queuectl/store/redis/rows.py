@@ -6,6 +6,7 @@ change: those are one JSON text (`rest`). The spec is a field that is written on
 
 import re
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -89,12 +90,26 @@ def changed(job: Job) -> bytes:
 
 def job(row: Sequence[Any]) -> Job:
     """Decode a row into a job. Raises UnreadableJob."""
-    known = {name: _value(name, part) for name, part in zip(FIELDS, row, strict=True) if part is not None}
+    known = list(map(_value, _IS_NUMBER, row))
     try:
-        known |= zip(_REST, _rests.decode(known["rest"]), strict=True)
-    except (KeyError, *codec.DAMAGE) as error:
-        raise UnreadableJob(str(known.get("id", "")), known["number"], f"rest: {error}") from error
-    return codec.job([known.get(column) for column in codec.COLUMNS])
+        known += _rest(known[_PLACE_OF_REST])
+    except codec.DAMAGE as error:
+        raise UnreadableJob(known[0] or "", known[-1], f"rest: {error}") from error
+    return codec.job(_in_order_of_columns(known))
+
+
+_IS_NUMBER = [name in _NUMBERS for name in FIELDS]
+_PLACE_OF_REST = FIELDS.index("rest")
+_in_order_of_columns = itemgetter(*map((*FIELDS, *_REST).index, codec.COLUMNS))
+
+
+def _rest(text: str | None) -> list[Any]:
+    if text is None:
+        raise ValueError("it is absent")
+    values = _rests.decode(text)
+    if len(values) != len(_REST):
+        raise ValueError(f"it has {len(values)} values")
+    return values
 
 
 def standing(row: Sequence[Any]) -> tuple[str, str]:
@@ -102,13 +117,14 @@ def standing(row: Sequence[Any]) -> tuple[str, str]:
     return tuple((row[FIELDS.index(name)] or b"").decode(errors="replace") for name in ("state", "queue"))  # type: ignore[return-value]
 
 
-def _value(name: str, part: bytes) -> Any:
+def _value(is_number: bool, part: bytes | None) -> Any:
     """Convert a text to a number if it is one."""
-    text = part.decode(errors="backslashreplace")
-    return int(text) if name in _NUMBERS and _WHOLE.fullmatch(text) else text
+    if part is None:
+        return None
+    return int(part) if is_number and _WHOLE.fullmatch(part) else part.decode(errors="backslashreplace")
 
 
-_WHOLE = re.compile(r"-?[0-9]{1,19}")
+_WHOLE = re.compile(rb"-?[0-9]{1,19}")
 
 
 def _changing(job: Job) -> dict[str, Any]:

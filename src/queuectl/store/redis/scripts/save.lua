@@ -1,13 +1,13 @@
 -- Compare and swap: store each job if its version is still the one that was read.
 --
--- uses: archive, clock, counts, history, index, memory, notify, state, waits, write
+-- uses: archive, batch, clock, counts, history, index, memory, notify, state, waits, write
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, asked (it is to be cancelled),
 --       waits
 -- Answers for each its new version, 'stale' (it has changed), 'taken' (another job has its unique key), 'past' (the archive
 --         has it, and may have this version) or 'absent'
 --
--- Work: some twenty commands for each job; the caller sends some hundreds at most.
+-- Work: some six commands for each job, and as many for the batch; the caller sends some hundreds at most.
 
 local now, answers, works, ends = clock(ARGV[1]), {}, false, false
 
@@ -39,9 +39,9 @@ local function save(job)
 end
 
 bypass_maxmemory()
-for i = 2, #ARGV do
-    answers[i - 1] = save(cmsgpack.unpack(ARGV[i]))
-end
+change_batch(function()
+    for i = 2, #ARGV do answers[i - 1] = save(cmsgpack.unpack(ARGV[i])) end
+end)
 if works then notify('work') end
 if ends then notify('end') end
 return answers

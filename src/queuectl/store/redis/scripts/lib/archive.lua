@@ -6,8 +6,10 @@ end
 
 -- live → copying: a job that has ended is entered into the stream from which archivers read. The job's hash names its entry, so that
 -- archive_ended.lua can check whether the job has one.
+local is_archived = nil
 local function send_to_archive(number, id, version)
-    if not has_archive() then return end
+    if is_archived == nil then is_archived = has_archive() end
+    if not is_archived then return end
     local entry = redis.call('XADD', P .. 'stream', '*', 'number', number, 'version', version, 'id', id)
     redis.call('HSET', P .. 'job:' .. number, 'entry', entry)
 end

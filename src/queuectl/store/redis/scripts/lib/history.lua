@@ -42,13 +42,14 @@ local function check_replication_history()
 end
 
 -- Raise the version of a job by one, or to `base` if it would be lower. Returns the new version.
+local least_version = nil
 local function next_version(number)
     check_replication_history()
+    if least_version == nil then least_version = redis.call('GET', P .. 'base') end
     local version = redis.call('HINCRBY', P .. 'job:' .. number, 'version', 1)
-    local base = redis.call('GET', P .. 'base')
-    if base and version < tonumber(base) then
-        redis.call('HSET', P .. 'job:' .. number, 'version', base)
-        return base
+    if least_version and version < tonumber(least_version) then
+        redis.call('HSET', P .. 'job:' .. number, 'version', least_version)
+        return least_version
     end
     return string.format('%.0f', version)
 end

@@ -1,17 +1,17 @@
--- uses: ready, state
+-- uses: ready, sets, state
 --
 -- The indexes that depend on a job's state. The caller changes the counts.
 
 -- Remove a job from these indexes. `key` is its unique key, if it has one.
 local function unindex(number, state, queue, key)
-    redis.call('ZREM', P .. 'state:' .. state, number)
+    remove_from('state:' .. state, number)
     if has_ended(state) then
-        redis.call('ZREM', P .. 'ended:' .. state, number)
+        remove_from('ended:' .. state, number)
         return
     end
     if key and redis.call('HGET', P .. 'keys', key) == number then redis.call('HDEL', P .. 'keys', key) end
     if state == 'processing' then
-        redis.call('ZREM', P .. 'leased', number)
+        remove_from('leased', number)
     elseif waits_to_run(state) then
         unschedule(number, queue)
     end
@@ -19,16 +19,16 @@ end
 
 -- Enter a job into these indexes. `job` has the fields of the hash.
 local function index(number, job, key, now)
-    redis.call('ZADD', P .. 'state:' .. job.state, number, number)
-    redis.call('ZADD', P .. 'updated', job.updated_at, number)
-    redis.call('ZADD', P .. 'next', job.sort_key, number)
+    put_into('state:' .. job.state, number, number)
+    put_into('updated', job.updated_at, number)
+    put_into('next', job.sort_key, number)
     if has_ended(job.state) then
-        if job.finished_at then redis.call('ZADD', P .. 'ended:' .. job.state, job.finished_at, number) end
+        if job.finished_at then put_into('ended:' .. job.state, job.finished_at, number) end
         return
     end
     if key then redis.call('HSET', P .. 'keys', key, number) end
     if job.state == 'processing' and job.lease_until then
-        redis.call('ZADD', P .. 'leased', job.lease_until, number)
+        put_into('leased', job.lease_until, number)
     elseif waits_to_run(job.state) then
         schedule(number, job.queue, job.run_at, job.sort_key, now)
     end

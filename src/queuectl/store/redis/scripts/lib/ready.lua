@@ -1,3 +1,5 @@
+-- uses: sets
+--
 -- The ready index: the jobs that may be claimed, in order.
 --
 -- ready:<queue> has the due jobs of a queue by sort_key. `lines` has the first job of each queue as '<number> <queue>' by the same score,
@@ -22,16 +24,31 @@ local function add_ready(number, queue, sort_key)
     if redis.call('ZRANK', P .. 'ready:' .. queue, number) == 0 then update_head(queue) end
 end
 
+-- The queues whose jobs have changed since `gather`.
+local changed_queues = {}
+
 -- Enter a job as ready, or as delayed until the time from which it may be claimed.
 local function schedule(number, queue, run_at, sort_key, now)
-    if tonumber(run_at) <= tonumber(now) then
-        add_ready(number, queue, sort_key)
+    if tonumber(run_at) > tonumber(now) then
+        put_into('delayed', run_at, number)
+    elseif gathered then
+        put_into('ready:' .. queue, sort_key, number)
+        changed_queues[queue] = true
     else
-        redis.call('ZADD', P .. 'delayed', run_at, number)
+        add_ready(number, queue, sort_key)
     end
 end
 
 local function unschedule(number, queue)
-    if redis.call('ZREM', P .. 'ready:' .. queue, number) == 1 then update_head(queue) end
-    redis.call('ZREM', P .. 'delayed', number)
+    remove_from('delayed', number)
+    if gathered then
+        remove_from('ready:' .. queue, number)
+        changed_queues[queue] = true
+    elseif redis.call('ZREM', P .. 'ready:' .. queue, number) == 1 then
+        update_head(queue)
+    end
+end
+
+local function update_changed_heads()
+    for queue in pairs(changed_queues) do update_head(queue) end
 end
