@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Page
@@ -18,9 +19,9 @@ class PromptArchive(ArchivedStore):
     between the two is told in tests of its own.
     """
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
         self._move()
-        return super().add(jobs)
+        return super().add(jobs, events)
 
     def get(self, ids: Sequence[str]) -> dict[str, Job]:
         self._move()
@@ -34,17 +35,17 @@ class PromptArchive(ArchivedStore):
         self._move()
         return super().counts(wanted)
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         self._move()
-        return super().save(jobs)
+        return super().save(jobs, events)
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         self._move()
         return super().read_output(attempt_id, after, limit)
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         self._move()
-        return super().purge(wanted, limit)
+        return super().purge(wanted, limit, tell=tell)
 
     def _move(self) -> None:
         while self.archiver.archive_batch():

@@ -328,16 +328,16 @@ class Forgetful(MemoryStore):
 
     added = 0
 
-    def add(self, jobs: Any) -> Any:
-        answers = super().add(jobs)
+    def add(self, jobs: Any, events: Any = ()) -> Any:
+        answers = super().add(jobs, events)
         self.added += len(jobs)
         return answers
 
     def write_output(self, *_: Any) -> set[str]:
         return set()
 
-    def save(self, jobs: Any) -> Any:
-        answers = super().save(jobs)
+    def save(self, jobs: Any, events: Any = ()) -> Any:
+        answers = super().save(jobs, events)
         self.purge(Filter(), len(jobs))
         return answers
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from queuectl.domain.event import Actor
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
@@ -33,6 +34,6 @@ class Troubled(MemoryStore):
             self._ask_the_archive()
         return super().get(ids)
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         self._ask_the_archive()
-        return super().purge(wanted, limit)
+        return super().purge(wanted, limit, tell=tell)

@@ -133,7 +133,7 @@ def test_a_result_that_waits_for_output_does_not_delay_other_results(scene: Scen
 def test_an_outage_of_the_store_keeps_all_results_in_the_recorder(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save(_: Any) -> Any:
+    def save(*_: Any) -> Any:
         raise StoreUnavailable("the store is away")
 
     scene.ends("good")

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from queuectl.clock import Clock, random_bytes
 from queuectl.domain import lifecycle, topics
 from queuectl.domain.arrival import is_arriving
+from queuectl.domain.event import Actor, Event, between, deleted
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable, matches
@@ -20,13 +21,14 @@ from queuectl.errors import StoreAbsent
 from queuectl.store.driver import filters, paging, verdict
 from queuectl.store.driver.notifier import Local, Notifier
 from queuectl.store.driver.numbering import brought
-from queuectl.store.driver.paging import parse_cursor, position
+from queuectl.store.driver.paging import parse_cursor, parse_event_cursor, position
 from queuectl.store.driver.server_clock import steady
 from queuectl.store.protocol import (
     Added,
     AttemptRef,
     Description,
     Entry,
+    EventPage,
     Saved,
     Subscription,
     Swap,
@@ -58,18 +60,21 @@ class MemoryStore:
             "operations": {},
         }
         self._due: dict[tuple[Table, str], datetime] = {}
+        self._events: list[Event] = []
+        self._trimmed = 0
 
     def now(self) -> datetime:
         with self._lock:
             self._last_now = steady(self._last_now, self._clock.now())
             return self._last_now
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
         with self._lock:
             self._notifier.tell_of(jobs, self.now)
-            return [self._add(job) for job in jobs]
+            told = events or [None] * len(jobs)
+            return [self._add(job, event) for job, event in zip(jobs, told, strict=True)]
 
-    def _add(self, job: Job) -> Added:
+    def _add(self, job: Job, event: Event | None) -> Added:
         known = self._jobs.get(job.id)
         if known:
             return verdict.known(job, known)
@@ -78,7 +83,13 @@ class MemoryStore:
             return Added("duplicate", holder)
         self._last_number = max(self._last_number + 1, brought(job))
         stored = self._jobs[job.id] = replace(job, number=self._last_number)
+        if event is not None:
+            self._write(replace(event, number=stored.number))
         return Added("added", stored)
+
+    def _write(self, event: Event | None) -> None:
+        if event is not None:
+            self._events.append(replace(event, at=self.now()))
 
     def _holder(self, job: Job) -> Job | None:
         """Another job that has not ended and has the same unique key."""
@@ -116,7 +127,9 @@ class MemoryStore:
     def last_number(self) -> int:
         return self._last_number
 
-    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+    def claim(
+        self, worker: str, queues: Sequence[str], limit: int, lease: timedelta, *, tell: bool = False
+    ) -> list[Job]:
         with self._lock:
             now, claimed, capacities = self.now(), list[Job](), self._capacities(limit)
             due = (job for job in self._jobs.values() if lifecycle.is_due(job, now))
@@ -131,6 +144,7 @@ class MemoryStore:
                         job, attempt_id=self._token(), worker=worker, lease=lease, now=now
                     )
                     claimed.append(self._store(taken))
+                    self._write(between(job, taken) if tell else None)
             self._notifier.tell(topics.CHANGES)
             return claimed
 
@@ -161,12 +175,13 @@ class MemoryStore:
     def _holds(self, job_id: str, attempt_id: str) -> bool:
         return job_id in self._jobs and lifecycle.holds_lease(self._jobs[job_id], attempt_id)
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         with self._lock:
             self._notifier.tell_of(jobs, self.now)
-            return [self._save(job) for job in jobs]
+            told = events or [None] * len(jobs)
+            return [self._save(job, event) for job, event in zip(jobs, told, strict=True)]
 
-    def _save(self, job: Job) -> Saved:
+    def _save(self, job: Job, event: Event | None) -> Saved:
         stored = self._jobs.get(job.id)
         if stored is None or stored.version != job.version:
             return Saved("stale")
@@ -174,6 +189,7 @@ class MemoryStore:
         changed = replace(job, **fixed)
         if self._holder(changed):
             return Saved("duplicate")
+        self._write(event)
         return Saved("accepted", self._store(changed))
 
     def expired_leases(self, limit: int) -> list[Job]:
@@ -258,7 +274,7 @@ class MemoryStore:
             entries[swap.key] = Entry(swap.value, swap.version + 1)
         if swap.due is not None:
             self._due[name] = swap.due
-        self.add(swap.adding)
+        self.add(swap.adding, swap.telling)
         return True
 
     def upcoming(self, limit: int) -> list[Upcoming]:
@@ -266,12 +282,13 @@ class MemoryStore:
             soonest = sorted(self._due.items(), key=lambda item: item[1])[:limit]
             return [Upcoming(*name, self._shared[name[0]][name[1]], due) for name, due in soonest]
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         with self._lock:
             ended = [j for j in self._matching(wanted) if j.ended and j.finished_at is not None]
             gone = sorted(ended, key=lambda job: (job.finished_at, job.number))[:limit]
             for job in gone:
                 del self._jobs[job.id]
+                self._write(deleted(job, tell) if tell else None)
                 for attempt_id in [a for a, kept in self._output.items() if _of(job, kept)]:
                     del self._output[attempt_id]
             self._notifier.tell(topics.CHANGES)
@@ -282,6 +299,29 @@ class MemoryStore:
 
     def discard(self, numbers: Sequence[int]) -> list[int]:  # noqa: ARG002
         return []
+
+    def read_events(self, after: str | None, limit: int) -> EventPage:
+        with self._lock:
+            last = self._trimmed + len(self._events)
+            start = self._trimmed if after is None else parse_event_cursor(after)[0]
+            gap = not self._trimmed <= start <= last
+            start = self._trimmed if gap else start
+            found = self._events[start - self._trimmed :][:limit]
+            events = [(str(start + n), event) for n, event in enumerate(found, 1)]
+            return EventPage(events, str(start + len(found)), gap)
+
+    def event_cursor(self, at: datetime | None) -> str:
+        with self._lock:
+            older = self._events if at is None else [event for event in self._events if event.at < at]
+            return str(self._trimmed + len(older))
+
+    def trim_events(self, before: datetime, keep: int, limit: int) -> int:
+        with self._lock:
+            beyond = len(self._events) - keep
+            old = [event for n, event in enumerate(self._events[:limit]) if event.at < before or n < beyond]
+            del self._events[: len(old)]
+            self._trimmed += len(old)
+            return len(old)
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
         return self._notifier.subscribe(wanted)
@@ -311,7 +351,7 @@ class EmptyStore(MemoryStore):
         super().__init__()
         self._description = description
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:  # noqa: ARG002
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:  # noqa: ARG002
         raise self._absence()
 
     def heartbeat(self, worker: Worker) -> Instruction | None:  # noqa: ARG002

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
@@ -77,6 +78,7 @@ class ClaimRequest(Struct, frozen=True):
     queues: Sequence[str]
     limit: int
     lease: timedelta
+    tell: bool = False
 
 
 class Entry(Struct, frozen=True):
@@ -98,6 +100,7 @@ class Swap(Struct, frozen=True):
     due     when the entry needs work next; `upcoming` returns the entry by this. None: never
     adding  jobs that are stored in the same atomic step, at most `ADDING_AT_MOST`. Known ids are skipped. These jobs
             have no unique key, and `value` is not None
+    telling the event of each job in `adding`, in order, as in `add`; or empty
     """
 
     table: Table
@@ -106,6 +109,7 @@ class Swap(Struct, frozen=True):
     version: int
     due: datetime | None = None
     adding: tuple[Job, ...] = ()
+    telling: tuple[Event | None, ...] = ()
 
     @property
     def removes_nothing(self) -> bool:
@@ -120,6 +124,18 @@ class Upcoming(Struct, frozen=True):
     key: str
     entry: Entry
     due: datetime
+
+
+class EventPage(Struct, frozen=True):
+    """Events in the order of the store, each with the cursor behind it.
+
+    next  the cursor behind the last event, from which the next page is read; without events the cursor that was given
+    gap   events between the given cursor and the first event of the page were deleted
+    """
+
+    events: list[tuple[str, Event]]
+    next: str
+    gap: bool = False
 
 
 class Description(Struct, frozen=True, kw_only=True):
@@ -168,11 +184,13 @@ class Store(Protocol):
         by more than an hour.
         """
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
         """Insert each job if its id is absent. Returns the result for each job, in order.
 
         Two jobs of one batch may not share an id. `number` is assigned, rising in the order of the batch. A job that
         brings a number which is higher than all assigned ones, and at most 10¹⁵, keeps it: an import keeps numbers.
+        `events` has the event of each job, in order (None: no event), or is empty. An event is written in the same
+        atomic step as its job, with the job's number and the store's time, or not at all.
         """
 
     def get(self, ids: Sequence[str]) -> Jobs:
@@ -205,7 +223,9 @@ class Store(Protocol):
         a job that they refuse.
         """
 
-    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+    def claim(
+        self, worker: str, queues: Sequence[str], limit: int, lease: timedelta, *, tell: bool = False
+    ) -> list[Job]:
         """Take at most `limit` due jobs for `worker`, smallest (sort_key, number) first. Returns them in order.
 
         Takes jobs from these queues; an empty list means all queues. Skips paused queues, and takes from a limited
@@ -214,7 +234,7 @@ class Store(Protocol):
         hex, in one atomic step per job: no two callers ever get the same job. If more than a thousand delayed jobs
         became due since the last claim, a claim makes those ready first that have been due longest. A job that cannot
         be decoded is set aside (see `set_aside`), and the next one is taken; after some hundreds of these a claim may
-        return fewer jobs.
+        return fewer jobs. With `tell`, the event `job.started` of each job is written in the step of its claim.
         """
 
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
@@ -224,9 +244,10 @@ class Store(Protocol):
         result. The version rises, so that a recovery that read the job before is refused.
         """
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         """Store each job if the stored version is still `job.version`. Returns the result for each job, in order.
 
+        `events` are as those of `add`: the event of a job that is refused is not written.
         The stored version is then higher: by one, or by more after Redis has lost writes in a failover. `spec`, `id`,
         `number` and `created_at` are never written, and callers do not change them.
         """
@@ -292,9 +313,10 @@ class Store(Protocol):
     def upcoming(self, limit: int) -> list[Upcoming]:
         """The first `limit` entries of all tables in the order of `due`. Entries that are due later are included."""
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         """Delete at most `limit` ended jobs that match, with their output, longest ended first. Returns the ids.
 
+        With `tell`, the event `job.deleted` of each job is written in the step of its deletion, with this actor.
         Never touches a job that has not ended, whatever the filter says, and no job that cannot be decoded.
         """
 
@@ -307,6 +329,23 @@ class Store(Protocol):
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         """Delete those of these jobs that cannot be decoded, with their output. Returns their numbers."""
+
+    def read_events(self, after: str | None, limit: int) -> EventPage:
+        """At most `limit` events behind the cursor `after`, in the order of the store. None: from the oldest kept.
+
+        The events of a job are in the order of its changes. A reader that goes on from the cursor of any event, or
+        from `EventPage.next`, gets every later event: no event is inserted before an event that a reader has seen. If
+        events behind the cursor were deleted, `gap` is set, and the page begins with the oldest kept event. Raises
+        InvalidInput for a text that is no cursor. An event that cannot be decoded is omitted.
+        """
+
+    def event_cursor(self, at: datetime | None) -> str:
+        """The cursor behind all events that were written before this time. None: behind the last event."""
+
+    def trim_events(self, before: datetime, keep: int, limit: int) -> int:
+        """Delete at most `limit` of the oldest events: those that were written before this time, and those beyond the
+        newest `keep`. Returns the number of deleted events.
+        """
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
         """Create a subscription to these topics. Does not call the store.

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
+from queuectl.domain.event import Event
 from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Spec
 from queuectl.domain.output import Chunk, known_stream
 from queuectl.domain.query import Unreadable
@@ -367,6 +369,28 @@ def swap(swap: Swap) -> dict[str, Any]:
     }
 
 
+def event_line(event: Event) -> str:
+    """An event as JSON, without its time. The number is left out if it is 0, because the store has to assign it."""
+    return _encode(event).decode()
+
+
+def event(at: int, number: int | None, line: Any) -> Event:
+    """Decode a line that was written at this time. `number`: of a job whose line has none."""
+    found = _events().decode(line)
+    return replace(found, at=nearest(at), number=number or found.number)
+
+
+def events(rows: Iterable[tuple[str, int, int | None, Any]]) -> list[tuple[str, Event]]:
+    """Decode rows of cursor, time, number and line. An event that cannot be decoded is omitted: a newer program may
+    have written it.
+    """
+    found = list[tuple[str, Event]]()
+    for cursor, at, number, line in rows:
+        with suppress(*DAMAGE):
+            found.append((cursor, event(at, number, line)))
+    return found
+
+
 def value(text: str) -> dict[str, Any]:
     """Decode a small JSON object."""
     return _values().decode(text)
@@ -384,5 +408,6 @@ def _decoder(kind: type[Kind]) -> Callable[[], Decoder[Kind]]:
 
 
 _specs, _cancels, _workers = _decoder(Spec), _decoder(CancelRequest), _decoder(Worker)
+_events = _decoder(Event)
 _names, _histories = _decoder(tuple[str, ...]), _decoder(tuple[Attempt, ...])
 _values = _decoder(dict[str, Any])

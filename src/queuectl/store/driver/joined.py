@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Generic
 
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Found, Jobs, Page
 from queuectl.store.driver import verdict
@@ -50,16 +51,19 @@ class JoinedStore(ABC, Generic[Connection, Now, Moment]):
     def _now(self) -> Now:
         """The time in the form in which `add` and `save` of this driver expect it."""
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
-        return self.session.write(self._add, jobs, self._now()) if jobs else []
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
+        return self.session.write(self._add, jobs, self._now(), events) if jobs else []
 
-    def _add(self, connection: Connection, jobs: Sequence[Job], now: Now) -> list[Added]:
-        return self._verbs.write.add(connection, jobs, now)
+    def _add(
+        self, connection: Connection, jobs: Sequence[Job], now: Now, events: Sequence[Event | None]
+    ) -> list[Added]:
+        return self._verbs.write.add(connection, jobs, now, events)
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         if not jobs:
             return []
-        return list(map(verdict.saved, jobs, self.session.write(self._verbs.write.save, jobs, self._now())))
+        results = self.session.write(self._verbs.write.save, jobs, self._now(), events)
+        return list(map(verdict.saved, jobs, results))
 
     def get(self, ids: Sequence[str]) -> Jobs:
         return self.session.read(self._verbs.find.get, ids) if ids else Jobs()

@@ -67,3 +67,11 @@ def parse_cursor(cursor: str, sort: Sort) -> tuple[int, ...]:
             f"{cursor!r} is not a cursor of a list sorted by {sort}", "begin at the first page"
         )
     return numbers
+
+
+def parse_event_cursor(cursor: str, parts: int = 1) -> tuple[int, ...]:
+    """The numbers of a cursor of events, which are joined by `-`. Raises InvalidInput."""
+    numbers = cursor.split("-")
+    if len(numbers) != parts or not all(n.isascii() and n.isdigit() and len(n) < 19 for n in numbers):
+        raise InvalidInput(f"{cursor[:60]!r} is no cursor of events", "copy the id of an event")
+    return tuple(map(int, numbers))

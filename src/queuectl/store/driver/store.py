@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from queuectl.clock import random_bytes
 from queuectl.domain import topics
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
@@ -29,6 +30,7 @@ from queuectl.store.protocol import (
     ClaimRequest,
     Description,
     Entry,
+    EventPage,
     Saved,
     Subscription,
     Swap,
@@ -37,7 +39,7 @@ from queuectl.store.protocol import (
 )
 
 if TYPE_CHECKING:
-    from queuectl.store.driver.verbs import Claims, Finds, Outputs, Purges, Registries, Swaps, Writes
+    from queuectl.store.driver.verbs import Claims, Events, Finds, Outputs, Purges, Registries, Swaps, Writes
 
 Connection = TypeVar("Connection")
 Now = TypeVar("Now")
@@ -50,6 +52,7 @@ class Verbs(Generic[Connection, Now, Moment]):
     def __init__(
         self,
         claim: "Claims[Connection, Moment]",
+        events: "Events[Connection]",
         find: "Finds[Connection]",
         output: "Outputs[Connection]",
         purge: "Purges[Connection, Moment]",
@@ -57,7 +60,7 @@ class Verbs(Generic[Connection, Now, Moment]):
         swap: "Swaps[Connection, Now]",
         write: "Writes[Connection, Now]",
     ) -> None:
-        self.claim, self.find, self.output = claim, find, output
+        self.claim, self.events, self.find, self.output = claim, events, find, output
         self.purge, self.registry, self.swap, self.write = purge, registry, swap, write
 
 
@@ -83,10 +86,10 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
     def _moment(self) -> Moment:
         """The time for the other functions, in the form that this driver expects."""
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
         if not jobs:
             return []
-        added = self.session.write(self._verbs.write.add, jobs, self._now())
+        added = self.session.write(self._verbs.write.add, jobs, self._now(), events)
         self._notifier.tell_of(jobs, self.now)
         return added
 
@@ -105,10 +108,12 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
     def last_number(self) -> int:
         return self.session.read(self._verbs.find.last_number)
 
-    def claim(self, worker: str, queues: Sequence[str], limit: int, lease: timedelta) -> list[Job]:
+    def claim(
+        self, worker: str, queues: Sequence[str], limit: int, lease: timedelta, *, tell: bool = False
+    ) -> list[Job]:
         if limit < 1:
             return []
-        claimed = self._claim(ClaimRequest(worker, queues, limit, lease))
+        claimed = self._claim(ClaimRequest(worker, queues, limit, lease, tell))
         self._notifier.tell(topics.CHANGES)
         return claimed
 
@@ -120,10 +125,10 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
             return []
         return self.session.write(self._verbs.claim.renew, worker, held, lease, self._moment())
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         if not jobs:
             return []
-        results = self.session.write(self._verbs.write.save, jobs, self._now())
+        results = self.session.write(self._verbs.write.save, jobs, self._now(), events)
         self._notifier.tell_of(jobs, self.now)
         return list(map(verdict.saved, jobs, results))
 
@@ -184,10 +189,10 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
     def upcoming(self, limit: int) -> list[Upcoming]:
         return self.session.read(self._verbs.registry.upcoming, limit)
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         if limit < 1:
             return []
-        gone = self.session.write(self._verbs.purge.purge, wanted, limit, self._moment())
+        gone = self.session.write(self._verbs.purge.purge, wanted, limit, self._moment(), tell)
         self._notifier.tell(topics.CHANGES)
         return gone
 
@@ -202,6 +207,15 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
 
     def discard(self, numbers: Sequence[int]) -> list[int]:
         return self.session.write(self._verbs.purge.discard, numbers, self._moment()) if numbers else []
+
+    def read_events(self, after: str | None, limit: int) -> EventPage:
+        return self.session.read(self._verbs.events.read, after, limit)
+
+    def event_cursor(self, at: datetime | None) -> str:
+        return self.session.read(self._verbs.events.cursor, at)
+
+    def trim_events(self, before: datetime, keep: int, limit: int) -> int:
+        return self.session.write(self._verbs.events.trim, before, keep, limit) if limit > 0 else 0
 
     def subscribe(self, wanted: Iterable[Topic]) -> Subscription:
         return self._notifier.subscribe(wanted)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
@@ -16,7 +17,7 @@ from queuectl.domain.worker import Instruction, Worker
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.driver.verdict import SaveResult
-from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Entry, Swap, Table, Upcoming
+from queuectl.store.protocol import Added, AttemptRef, ClaimRequest, Entry, EventPage, Swap, Table, Upcoming
 
 C = TypeVar("C", contravariant=True)
 Now = TypeVar("Now", contravariant=True)
@@ -55,6 +56,19 @@ class Finds(Protocol[C]):
     def last_number(self, connection: C, /) -> int: ...
 
 
+class Events(Protocol[C]):
+    """The functions of a driver's `events.py`."""
+
+    def read(self, connection: C, after: str | None, limit: int, /) -> EventPage:
+        """Implements the verb `read_events`."""
+
+    def cursor(self, connection: C, at: datetime | None, /) -> str:
+        """Implements the verb `event_cursor`."""
+
+    def trim(self, connection: C, before: datetime, keep: int, limit: int, /) -> int:
+        """Implements the verb `trim_events`."""
+
+
 class Outputs(Protocol[C]):
     """The functions of a driver's `output.py`."""
 
@@ -74,7 +88,9 @@ class Swaps(Protocol[C, Now]):
 class Purges(Protocol[C, Moment]):
     """The functions of a driver's `purge.py`."""
 
-    def purge(self, connection: C, wanted: Filter, limit: int, now: Moment, /) -> list[str]: ...
+    def purge(
+        self, connection: C, wanted: Filter, limit: int, now: Moment, tell: Actor | None, /
+    ) -> list[str]: ...
 
     def discard(self, connection: C, numbers: Sequence[int], now: Moment, /) -> list[int]: ...
 
@@ -100,6 +116,10 @@ class Registries(Protocol[C]):
 class Writes(Protocol[C, Now]):
     """The functions of a driver's `write.py`."""
 
-    def add(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[Added]: ...
+    def add(
+        self, connection: C, jobs: Sequence[Job], now: Now, events: Sequence[Event | None] = (), /
+    ) -> list[Added]: ...
 
-    def save(self, connection: C, jobs: Sequence[Job], now: Now, /) -> list[SaveResult]: ...
+    def save(
+        self, connection: C, jobs: Sequence[Job], now: Now, events: Sequence[Event | None] = (), /
+    ) -> list[SaveResult]: ...

@@ -7,6 +7,7 @@ document is not a job and its id is free. The next merge of the counts removes t
 from collections.abc import Sequence
 
 from queuectl.clock import random_bytes
+from queuectl.domain.event import Actor
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter, Unreadable
 from queuectl.store.driver import codec, paging
@@ -24,7 +25,7 @@ _LEFT = {
 }
 
 
-def purge(base: Base, wanted: Filter, limit: int, _now: object) -> list[str]:
+def purge(base: Base, wanted: Filter, limit: int, _now: object, _tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:

@@ -8,6 +8,7 @@ from pymongo.errors import BulkWriteError
 
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, topics
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
 from queuectl.errors import StoreUnavailable, StoreUnusable
@@ -25,7 +26,7 @@ TRIES = 10
 """How often a job is added again if the job that had its id or key was deleted after the refusal."""
 
 
-def add(base: Base, jobs: Sequence[Job], now: datetime) -> list[Added]:
+def add(base: Base, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()) -> list[Added]:
     """Insert the jobs whose ids are absent.
 
     There is no transaction, so a reader may see a part of a batch. So parents are inserted before their children:
@@ -101,7 +102,9 @@ def _reasons(base: Base, refused: Sequence[Job]) -> dict[str, Added]:
     return reasons
 
 
-def save(base: Base, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
+def save(
+    base: Base, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()
+) -> list[SaveResult]:
     """Compare-and-swap on the version, all in one call."""
     batch = random_bytes(6).hex()
     stamps = [f"{batch}{place}" for place in range(len(jobs))]

@@ -12,10 +12,11 @@ import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
+from queuectl.domain.event import Event
 from queuectl.domain.instant import EARLIEST
 from queuectl.domain.job import Job
 from queuectl.errors import InvalidInput
-from queuectl.store.driver import codec
+from queuectl.store.driver import codec, no_events
 from queuectl.store.driver.joined import JoinedStore, savepoint
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
@@ -93,7 +94,7 @@ class JoinedSession(Session[JoinedLine]):
 class PostgresJoined(JoinedStore[JoinedLine, datetime, object]):
     """A queue in PostgreSQL inside the caller's transaction. The commit of the caller notifies the workers."""
 
-    _verbs: Any = Verbs(claim, find, output, purge, registry, swap, write)
+    _verbs: Any = Verbs(claim, no_events, find, output, purge, registry, swap, write)
 
     def __init__(self, connection: Caller, execute: Execute, at: address.Address) -> None:
         super().__init__(JoinedSession(connection, execute, at))
@@ -110,8 +111,10 @@ class PostgresJoined(JoinedStore[JoinedLine, datetime, object]):
         """
         return EARLIEST
 
-    def _add(self, connection: JoinedLine, jobs: Sequence[Job], now: datetime) -> list[Added]:
-        added = super()._add(connection, jobs, now)
+    def _add(
+        self, connection: JoinedLine, jobs: Sequence[Job], now: datetime, events: Sequence[Event | None]
+    ) -> list[Added]:
+        added = super()._add(connection, jobs, now, events)
         connection.run("SELECT pg_notify(%s, 'work')", (self._channel,))
         return added
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from queuectl.domain.event import Actor
 from queuectl.domain.query import Filter
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver import sql as files
@@ -17,7 +18,7 @@ WITH first AS MATERIALIZED (
 SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY finished_at, number""")
 
 
-def purge(line: Line, wanted: Filter, limit: int, _now: object) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, _now: object, _tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     where, values = conditions(wanted)
     oldest = files.fill(_OLDEST, {"where": where})

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
 from queuectl.store.driver.numbering import brought
@@ -17,7 +18,7 @@ from queuectl.store.protocol import Added
 SQL = statements("jobs")
 
 
-def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
+def add(line: Line, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()) -> list[Added]:
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
     numbers = line.value(SQL["import" if any(map(brought, jobs)) else "add"], (codec.to_json(rows),))
@@ -27,7 +28,9 @@ def add(line: Line, jobs: Sequence[Job], now: datetime) -> list[Added]:
     ]
 
 
-def save(line: Line, jobs: Sequence[Job], now: datetime) -> list[SaveResult]:
+def save(
+    line: Line, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()
+) -> list[SaveResult]:
     """Compare-and-swap on the version, job by job. A job that is in the batch twice is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]

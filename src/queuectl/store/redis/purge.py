@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 
+from queuectl.domain.event import Actor
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.store.redis import find
@@ -10,7 +11,7 @@ from queuectl.store.redis.connect import Line
 from queuectl.store.redis.write import AT_ONCE
 
 
-def purge(line: Line, wanted: Filter, limit: int, now: str) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, now: str, _tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     found = oldest(line, wanted, limit)
     gone = delete(line, found, now)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec, verdict
 from queuectl.store.driver.verdict import SaveResult
@@ -22,7 +23,7 @@ class NumberFloorUnknown(Exception):
     """The server may have lost numbers of archived jobs: first the greatest number of the archive must be read."""
 
 
-def add(line: Line, jobs: Sequence[Job], now: str) -> list[Added]:
+def add(line: Line, jobs: Sequence[Job], now: str, _events: Sequence[Event | None] = ()) -> list[Added]:
     """Insert the jobs whose ids are absent, in a queue without an archive."""
     return [added for added in try_add(line, jobs, now) if added is not None]
 
@@ -49,7 +50,7 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
     return Added("duplicate", found[0]) if what == b"taken" else verdict.known(job, found[0])
 
 
-def save(line: Line, jobs: Sequence[Job], now: str) -> list[SaveResult]:
+def save(line: Line, jobs: Sequence[Job], now: str, _events: Sequence[Event | None] = ()) -> list[SaveResult]:
     """Compare-and-swap on the version."""
     return [without_archive(result) for result in try_save(line, jobs, now)]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
@@ -58,7 +59,7 @@ class ArchivedStore(RedisStore):
     def _opened(self) -> "Archive | None":
         return self.__dict__.get("_archive")
 
-    def add(self, jobs: Sequence[Job]) -> list[Added]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:  # noqa: ARG002  no events yet
         if not jobs:
             return []
         said = self._add(jobs)
@@ -173,7 +174,7 @@ class ArchivedStore(RedisStore):
                 return
             page = replace(page, after=piece.next)
 
-    def save(self, jobs: Sequence[Job]) -> list[Saved]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:  # noqa: ARG002  no events yet
         if not jobs:
             return []
         said = self._queue.save(jobs)
@@ -206,7 +207,7 @@ class ArchivedStore(RedisStore):
         self.archiver.start()
         return super().heartbeat(worker)
 
-    def purge(self, wanted: Filter, limit: int) -> list[str]:
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:  # noqa: ARG002  no events yet
         if limit < 1:
             return []
         live = self._queue.oldest(wanted, limit)

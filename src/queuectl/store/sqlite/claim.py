@@ -12,6 +12,7 @@ import apsw
 from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
 from queuectl.domain.queue import QueueSettings
@@ -19,7 +20,7 @@ from queuectl.store.driver import codec, paging
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.protocol import DUE_LOOKED_AT, AttemptRef, ClaimRequest
-from queuectl.store.sqlite import rows
+from queuectl.store.sqlite import events, rows
 from queuectl.store.sqlite.sql import statements
 
 SQL = statements("claim")
@@ -54,6 +55,9 @@ def claim(
         for job, id in zip(jobs, ids.take(len(jobs)), strict=True)
     ]
     connection.executemany(SQL["take"], [_taking(job, moment) for job in taken])
+    if request.tell:
+        found = map(between, jobs, taken)
+        events.write(connection, [event for event in found if event is not None], at)
     return [replace(job, version=job.version + 1) for job in taken]
 
 

@@ -24,6 +24,7 @@ from queuectl.store.driver.store import Verbs
 from queuectl.store.sqlite import (
     claim,
     description,
+    events,
     find,
     name_lock,
     output,
@@ -39,7 +40,7 @@ from queuectl.store.sqlite.translated import Translated
 
 Answer = TypeVar("Answer")
 
-TABLES = ("job", "output", "shared", "spec", "tally", "waiting", "worker", "sqlite_sequence")
+TABLES = ("event", "job", "output", "shared", "spec", "tally", "waiting", "worker", "sqlite_sequence")
 _SHADOWS = f"SELECT name FROM temp.sqlite_schema WHERE name IN ({','.join('?' * len(TABLES))})"  # noqa: S608
 _WRITE = "DELETE FROM main.job WHERE 0"
 _SCHEMA = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
@@ -63,7 +64,7 @@ class JoinedSession(Session[apsw.Connection]):
 class SqliteJoined(JoinedStore[apsw.Connection, Now, Now]):
     """A queue in SQLite inside the caller's transaction. Workers see its commit as that of any other connection."""
 
-    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
+    _verbs = Verbs(claim, events, find, output, purge, registry, swap, write)
 
     def __init__(self, connection: apsw.Connection, path: str) -> None:
         super().__init__(JoinedSession(connection, path))

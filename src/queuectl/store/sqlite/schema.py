@@ -8,7 +8,7 @@ import apsw
 
 from queuectl.errors import StoreGone, StoreUnusable
 
-SCHEMA = 4
+SCHEMA = 5
 APPLICATION = 0x71756575
 """The application id of our databases: the letters `queu`."""
 

@@ -14,7 +14,7 @@ from queuectl.store.driver.server_clock import steady
 from queuectl.store.driver.session import PATIENCE
 from queuectl.store.driver.store import DriverStore, Verbs
 from queuectl.store.protocol import ClaimRequest, Description
-from queuectl.store.sqlite import claim, directory, find, output, purge, registry, swap, write
+from queuectl.store.sqlite import claim, directory, events, find, output, purge, registry, swap, write
 from queuectl.store.sqlite.change_poller import ChangePoller
 from queuectl.store.sqlite.claim import Now
 from queuectl.store.sqlite.connect import Database, Mode
@@ -31,7 +31,7 @@ class SqliteStore(DriverStore[apsw.Connection, Now, Now]):
     `create`, a missing file raises StoreAbsent instead of becoming a new database.
     """
 
-    _verbs = Verbs(claim, find, output, purge, registry, swap, write)
+    _verbs = Verbs(claim, events, find, output, purge, registry, swap, write)
     session: SqliteSession
     _listener: ChangePoller
 

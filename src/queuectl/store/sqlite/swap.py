@@ -23,5 +23,5 @@ def _swap(connection: apsw.Connection, swap: Swap, now: Callable[[], datetime]) 
     connection.execute(SQL[swapping(swap)], codec.swap(swap))
     made = connection.changes() > 0
     if made and swap.adding:
-        write.add(connection, swap.adding, now)
+        write.add(connection, swap.adding, now, swap.telling)
     return made
