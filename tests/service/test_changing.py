@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from factories import NOW
+from factories import NOW, in_state
 from queuectl.domain import lifecycle
+from queuectl.domain.arrival import arriving
 from queuectl.domain.job import STATES, Parent, State
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
@@ -250,6 +251,12 @@ class TestHoldAndRelease:
     def test_only_held_jobs_can_be_released(self, store: MemoryStore, state: State) -> None:
         put(store, "a", state=state)
         assert became(commands.release(store, ["a"])) == [REFUSED]
+
+    def test_a_job_that_an_import_has_not_finished_is_not_released(self, store: MemoryStore) -> None:
+        store.add([arriving(in_state("completed", "a"))])
+        assert became(commands.release(store, ["a"])) == [REFUSED]
+        assert became(commands.release(store, ["a"], anyway=True)) == [REFUSED]
+        assert became(commands.cancel(store, ["a"], by="eve")) == ["cancelled"]
 
     def test_a_held_child_is_blocked_again_when_released(self, store: MemoryStore) -> None:
         put(store, "p")

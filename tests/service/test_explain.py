@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from contract.grounds import SteppedClock
-from factories import NOW
+from factories import NOW, in_state
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
+from queuectl.domain.arrival import arriving
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.queue import QueueChange
 from queuectl.domain.worker import Slot
@@ -399,6 +400,12 @@ TABLE: list[Row] = [
         lambda s: s.put(state="held"),
         ["it is held until a person releases it"],
         ["to let it start: queuectl release a"],
+    ),
+    (
+        "held while it is imported",
+        lambda s: s.store.add([arriving(in_state("completed", "a"))]),
+        ["an import has not finished it"],
+        ["the same import, run again, finishes it", "to give it up: queuectl cancel a"],
     ),
     (
         "held by a person, behind a parent",

@@ -343,7 +343,7 @@ _CAUSES: dict[Cause, str] = {
     "skipped": "its parent did not fail",
     "max_fails": "its batch had too many failures",
     "overlap": "replaced by the next run of its schedule",
-    "moved": "moved to another queue",
+    "moved": "an import has not finished it",
 }
 
 

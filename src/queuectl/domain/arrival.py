@@ -1,8 +1,8 @@
 """The arrival of an imported job: a job with output is added as a held job, gets its output, and then its own state.
 
-Until that last step no worker starts the job, and no retention deletes it. If an import dies in between, the job stays
-held with the cause `moved`, by which the same import recognises it and continues. A job without output is added in its
-own state.
+Until that last step no worker starts the job, no person can release it, and no retention deletes it. If an import dies
+in between, the job stays held with the cause `moved`, by which the same import recognises it and continues. A job
+without output is added in its own state.
 """
 
 from datetime import datetime
@@ -32,11 +32,6 @@ def arriving(job: Job) -> Job:
         started_at=None,
         finished_at=None,
     )
-
-
-def is_arriving(job: Job) -> bool:
-    """Whether the job is being imported."""
-    return job.state == "held" and job.cause == "moved"
 
 
 def imported(job: Job, exported_at: datetime) -> Job:

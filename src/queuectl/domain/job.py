@@ -34,7 +34,7 @@ Want = Literal["ok", "any", "failed"]
 
 Cause = Literal["person", "parent", "skipped", "max_fails", "overlap", "moved"]
 """Why a job is cancelled or held: a person did it; a parent did not end as wanted; it was meant for a failure that
-did not happen; its batch had too many failures; its schedule replaced it; it was moved to another queue."""
+did not happen; its batch had too many failures; its schedule replaced it; an import has not finished it."""
 
 HISTORY_KEPT = 20
 """Number of finished attempts that a job keeps. Older attempts are only counted."""
@@ -173,6 +173,11 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cause: Cause | None = None
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether an import has added the job and has not finished it (`domain/arrival.py`)."""
+        return self.state == "held" and self.cause == "moved"
 
     @property
     def ended(self) -> bool:

@@ -289,6 +289,8 @@ def release(
     Raises Conflict if a parent can no longer end as wanted, because the job would wait without end.
     """
     _check(job, "release")
+    if job.is_arriving:  # it may have run before the export
+        raise Conflict(f"job {handle(job)} is held: an import has not finished it", "repeat the same import")
     waiting = () if anyway else dependency.unmet(job, parents)
     impossible = () if anyway else dependency.impossible(job, parents)
     if impossible:

@@ -220,7 +220,7 @@ def resumed(entry: Schedule, now: datetime, *, catch_up: bool = False) -> Schedu
     return replace(running, backlog=whole(now) if late else None)
 
 
-def taking_place(entry: Schedule, decided: datetime | None) -> Schedule:
+def imported_after(entry: Schedule, decided: datetime | None) -> Schedule:
     """The schedule, imported in place of one of this name that has decided instants until `decided`."""
     if decided is None or entry.next is None or entry.next > decided:
         return entry

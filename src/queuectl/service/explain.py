@@ -326,11 +326,17 @@ def _why_held(case: _Case) -> Iterator[str]:
     job = case.job
     if job.cause in ("parent", "skipped"):
         yield f"it is held: {job.last_error}"
+    elif job.is_arriving:
+        yield "an import has not finished it"
     else:
         yield "it is held until a person releases it"
 
 
 def _next_held(case: _Case) -> Iterator[str]:
+    if case.job.is_arriving:
+        yield "the same import, run again, finishes it"
+        yield f"to give it up: queuectl cancel {case.name}"
+        return
     vain = dependency.impossible(case.job, case.parent_states)
     if not vain:
         yield f"to let it start: queuectl release {case.name}"

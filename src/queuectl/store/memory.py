@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from queuectl.clock import Clock, random_bytes
 from queuectl.domain import lifecycle, topics
-from queuectl.domain.arrival import is_arriving
 from queuectl.domain.event import Actor, Event, between, deleted
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
@@ -170,7 +169,7 @@ class MemoryStore:
 
     def _may_write(self, job_id: str, attempt_id: str) -> bool:
         job = self._jobs.get(job_id)
-        return self._holds(job_id, attempt_id) or (job is not None and is_arriving(job))
+        return self._holds(job_id, attempt_id) or (job is not None and job.is_arriving)
 
     def _holds(self, job_id: str, attempt_id: str) -> bool:
         return job_id in self._jobs and lifecycle.holds_lease(self._jobs[job_id], attempt_id)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from msgspec.structs import replace
 
 from queuectl import crashpoint
-from queuectl.domain.arrival import arriving, is_arriving, renumbered, without_key
+from queuectl.domain.arrival import arriving, renumbered, without_key
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
@@ -132,7 +132,7 @@ class Arrivals:
         present, item.is_settled = answer.job, True
         if answer.status == "added" and not item.has_output:
             self._count(item, present)
-        elif answer.status == "added" or (answer.status == "existing" and is_arriving(present)):
+        elif answer.status == "added" or (answer.status == "existing" and present.is_arriving):
             item.stored, item.is_settled = present, False
         elif answer.status == "existing":
             self._done.existing += 1
@@ -194,7 +194,7 @@ class Arrivals:
         found = self._store.get([item.job.id for item in items]) if items else {}
         for item in items:
             present = found.get(item.job.id)
-            item.stored = present if present and is_arriving(present) else None
+            item.stored = present if present and present.is_arriving else None
             self._done.existing += item.stored is None
         return [item for item in items if item.stored]
 
@@ -204,7 +204,7 @@ class Arrivals:
         last = self._highest
         for item in self._items:
             present = found.get(item.job.id)
-            if present is None or is_arriving(present):
+            if present is None or present.is_arriving:
                 self._done.jobs += 1
                 kept = item.job.number > last
                 self._done.renumbered += present is None and not kept

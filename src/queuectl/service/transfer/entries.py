@@ -61,14 +61,14 @@ def _swap(kind: str, given: _Given, entry: Entry | None) -> Swap:
     version = entry.version if entry else 0
     if kind != "schedule":
         return Swap(TABLES[kind], given.name, given.value, version)
-    from queuectl.domain.schedule import entry_of, removed_of, schedule_of, taking_place
+    from queuectl.domain.schedule import entry_of, imported_after, removed_of, schedule_of
 
     imported = schedule_of(given.name, given.value)
     assert imported is not None, "its meaning was found"
     if entry is not None:
         removed, known = removed_of(entry.value), schedule_of(given.name, entry.value)
         decided = removed.decided if removed else known.last_decided if known else None
-        imported = taking_place(imported, decided)
+        imported = imported_after(imported, decided)
     return Swap(TABLES[kind], given.name, entry_of(imported), version, imported.due)
 
 

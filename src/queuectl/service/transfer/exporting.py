@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from queuectl.domain.arrival import is_arriving
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -58,7 +57,7 @@ def _export_jobs(store: Store, writer: SegmentWriter, where: Where | None, outpu
     while True:
         found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
         jobs = [job for job in found.jobs if where is None or where.matches(job)]
-        whole = [job for job in jobs if not is_arriving(job)]
+        whole = [job for job in jobs if not job.is_arriving]
         for job in whole:
             write_job(store, writer, job, output=output)
         yield Step(len(whole), _left_out(jobs, [each.id for each in found.unreadable]))
@@ -67,7 +66,7 @@ def _export_jobs(store: Store, writer: SegmentWriter, where: Where | None, outpu
 
 
 def _left_out(jobs: Sequence[Job], unreadable: Sequence[str]) -> tuple[str, ...]:
-    return (*(job.id for job in jobs if is_arriving(job)), *unreadable)
+    return (*(job.id for job in jobs if job.is_arriving), *unreadable)
 
 
 def _write_tables(store: Store, writer: SegmentWriter, tables: Sequence[tuple[str, Table]]) -> None:
