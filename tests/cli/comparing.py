@@ -14,23 +14,6 @@ ELSEWHERE = {
     "import": "writes to the store",
     "schedule preview": "asks no store",
     "schedule import": "asks no store",
-    **{
-        f"schedule {verb}": "does not work through a server yet"
-        for verb in (
-            "add",
-            "edit",
-            "list",
-            "show",
-            "history",
-            "pause",
-            "resume",
-            "run",
-            "remove",
-            "apply",
-            "diff",
-            "export",
-        )
-    },
 }
 """Commands that are the same for every store, or do not work through a server."""
 

@@ -13,5 +13,4 @@ ABSENT = "its subject is a store that does not exist yet; the store of a server 
 OTHER_STORE = "it uses a store of another kind, or one of its own"
 NO_STORE = "its subject asks no store: parsing, files of this user"
 SQLITE = "its subject is a fault or a cost of SQLite inside this process, or what this process makes of it"
-SCHEDULES = "it uses schedules, which do not work through a server yet"
-REASONS = frozenset((WORKER, CHOICE, ABSENT, OTHER_STORE, NO_STORE, SQLITE, SCHEDULES))
+REASONS = frozenset((WORKER, CHOICE, ABSENT, OTHER_STORE, NO_STORE, SQLITE))

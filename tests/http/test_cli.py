@@ -70,8 +70,50 @@ STORY: tuple[Step, ...] = (
     ("worker", "forget", "--all", "--json"), ("worker", "stop", "--timeout", "0.1s"), ("worker", "stop", "nobody"),
     ("token", "create", "wall", "--scope", "view", "-q"), ("token", "create", "wall", "--scope", "view"),
     ("token", "list"), ("token", "rotate", "wall"), ("token", "revoke", "wall"), ("token", "revoke", "wall"),
+    ("schedule", "add", "s", "30 2 * * *", "--tz", "Europe/Berlin", "--timeout", "1m", "make s"),
+    ("schedule", "add", "s", "30 2 * * *", "--tz", "Europe/Berlin", "--timeout", "1m", "make s", "--json"),
+    ("schedule", "add", "s", "@daily", "make s"), ("schedule", "add", "t", "@every 1h", "--paused", "--", "ls", "-l"),
+    ("schedule", "add", "s:t", "@daily", "true"), ("schedule", "add", "u", "61 * * * *", "true"),
+    ("schedule", "add", "u", "@daily", "--end", "2020-01-01T00:00:00Z", "--not-on", "2020-01-01", "true"),
+    ("schedule", "list"), ("schedule", "list", "--json"), ("schedule", "list", "--all"), ("schedule", "show", "s"),
+    ("schedule", "show", "t", "--next", "2", "--json"), ("schedule", "show", "x"), ("schedule", "show", ""),
+    ("schedule", "edit", "s", "--when", "0 3 * * *", "--priority", "7", "--not-on", "2030-01-01,2030-01-02"),
+    ("schedule", "edit", "s", "--overlap", "allow", "--start", "2020-01-01T00:00:00Z", "--json"),
+    ("schedule", "edit", "s", "--start", "none", "--queue", "a b"), ("schedule", "edit", "x", "--when", "@daily"),
+    ("schedule", "pause", "s", "t", "--reason", "repair"), ("schedule", "pause", "s", "--json"),
+    ("schedule", "pause", "x"),
+    ("schedule", "resume", "s", "--catch-up"), ("schedule", "resume", "t", "--json"), ("schedule", "resume", "x"),
+    ("schedule", "run", "s"), ("schedule", "run", "t", "--json"), ("schedule", "run", "t"),
+    ("schedule", "run", "t", "--force"), ("schedule", "run", "x"), ("schedule", "history", "s"),
+    ("schedule", "history", "s", "--json"), ("schedule", "history", "x"),
+    ("schedule", "export"), ("schedule", "export", "s", "--json"), ("schedule", "export", "x"),
+    ("schedule", "diff", "s.toml"), ("schedule", "apply", "s.toml", "--dry-run", "--json"),
+    ("schedule", "apply", "s.toml"), ("schedule", "apply", "s.toml", "--json"), ("schedule", "diff", "s.toml"),
+    ("schedule", "apply", "empty.toml", "--prune"), ("schedule", "apply", "wrong.toml"), ("schedule", "list", "--json"),
+    ("schedule", "remove", "s"), ("schedule", "remove", "t", "u", "--cancel", "--json"), ("schedule", "remove", "s"),
+    ("list", "--where", "schedule:t"),
     ("doctor",),
 )  # fmt: skip
+
+FILES = {
+    "jobs": 'echo 1\n{"x": 1}\necho 2\n',
+    "s.toml": """
+owner = "ops"
+[schedule.s]
+when = "30 2 * * *"
+timezone = "Europe/Berlin"
+command = "make s"
+[schedule.mine]
+when = "@daily"
+owner = "none"
+not_on = [2030-01-01]
+start = 2026-01-01T10:00:00
+argv = ["true"]
+paused = true
+""",
+    "empty.toml": 'owner = "ops"\n',
+    "wrong.toml": '[schedule.w]\nwhen = "@daily"\n',
+}
 
 OF_THE_WAY = re.compile(r"ok  (server|versions|clock of the server)  ")
 """What `doctor` adds about the way to a server."""
@@ -100,7 +142,8 @@ def test_a_story_of_all_commands_is_the_same_through_a_server(
         home = tmp_path / name
         home.mkdir()
         enter(home, monkeypatch)
-        Path("jobs").write_text('echo 1\n{"x": 1}\necho 2\n')
+        for file, text in FILES.items():
+            Path(file).write_text(text)
         line = CommandLine(home, capsys, monkeypatch)
         line("doctor", "--create")
         with through(front_door, line, monkeypatch) if name == "two" else nullcontext():

@@ -66,6 +66,17 @@ CASES = (
     of("queue limit mail 2", "PATCH /v1/queues/mail"),
     of("config set lease 1m", "PUT /v1/config/lease"),
     of("config unset timeout", "DELETE /v1/config/timeout"),
+    of("schedule add new @hourly true", "POST /v1/schedules "),
+    of("schedule add new @daily --paused true", "POST /v1/schedules "),
+    of("schedule edit night --when @weekly --priority 7", "PATCH /v1/schedules/night"),
+    of("schedule pause night --reason repair", "POST /v1/schedules/night/pause"),
+    of("schedule resume paused --catch-up", "POST /v1/schedules/paused/resume"),
+    of("schedule run night", "POST /v1/schedules/night/run"),
+    of("schedule run busy --force", "POST /v1/schedules/busy/run"),
+    of("schedule remove night", "DELETE /v1/schedules/night"),
+    of("schedule remove busy --cancel", "DELETE /v1/schedules/busy"),
+    of("schedule remove busy --cancel", "POST /v1/jobs/busy"),
+    of("schedule apply schedules.toml", "POST /v1/schedules/apply"),
     of("token create wall --scope view", "POST /v1/tokens"),
     of("token revoke old", "DELETE /v1/tokens/old"),
     of("token rotate old", "POST /v1/tokens/old/rotate"),
@@ -77,7 +88,8 @@ OTHERWISE = (ENQUEUE, CREATE, ROTATE)
 
 READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
-    "config list", "config get", "token list", "doctor",
+    "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
+    "schedule diff", "schedule export",
 }  # fmt: skip
 """Commands that change nothing."""
 
@@ -132,12 +144,24 @@ class Scene:
         queue.change_queue("paused", QueueChange(paused=True))
         queue.set("timeout", "1h")
         queue.create_token("old", ["view"])
+        for name, paused in (("night", False), ("paused", True), ("busy", False)):
+            given = {"when": "@daily", "job": {"command": f"make {name}"}}
+            queue.schedules().add(name, given, timezone="UTC", paused=paused)
+        queue.schedules().run("busy")
+        queue.schedules().edit("busy", {}, {"command": "make more"})  # a second run is another job to `state`
 
 
 def facts(job: Job) -> tuple[object, ...]:
     """What a command may change of a job. A running job may be told twice that it is to be cancelled."""
     asked = job.cancel_requested is not None
     return job.state, job.priority, job.queue, job.attempts, asked, None if asked else job.version
+
+
+def settled(schedule: object) -> object:
+    """What a command may change of a schedule, without times and made ids."""
+    assert isinstance(schedule, dict)
+    shown = ("when", "overlap", "job")
+    return [schedule.get(name) for name in shown], bool(schedule.get("paused")), len(schedule.get("open", ()))
 
 
 def state(store: MemoryStore) -> tuple[Jobs, Tables, Orders]:
@@ -148,6 +172,7 @@ def state(store: MemoryStore) -> tuple[Jobs, Tables, Orders]:
     tables: Tables = {
         name: {key: entry.value for key, entry in store.read_table(name).items()} for name in get_args(Table)
     }
+    tables["schedules"] = {key: settled(value) for key, value in tables["schedules"].items()}
     tables["tokens"] = {key: len(value["secrets"]) for key, value in tables["tokens"].items()}  # type: ignore[index]
     return jobs, tables, {worker.name: store.pending_instruction(worker.id) for worker in store.workers()}
 
@@ -161,6 +186,7 @@ def scene(
 ) -> Iterator[Scene]:
     enter(tmp_path, monkeypatch)
     Path("jobs").write_text("echo 1\necho 2\n")
+    Path("schedules.toml").write_text('[schedule.night]\nwhen = "@daily"\ncommand = "make tea"\n')
     with cutting(int(front_door.public_url.rpartition(":")[2])) as cutter:
         monkeypatch.setenv("QUEUECTL_STORE", cutter.url)
         yield Scene(front_door, cutter, CommandLine(tmp_path, capsys, monkeypatch))

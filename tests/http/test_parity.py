@@ -26,6 +26,10 @@ READS = {
     "config get max-retries": "/v1/config/max-retries",
     "config get store": "/v1/config/store",
     "token list": "/v1/tokens",
+    "schedule list": "/v1/schedules",
+    "schedule show nightly": "/v1/schedules/nightly",
+    "schedule show nightly --next 2": "/v1/schedules/nightly?next=2",
+    "schedule history nightly": "/v1/schedules/nightly/history",
 }
 CHANGES = {
     "enqueue --id x true": ("POST", "/v1/jobs", {"id": "x", "command": "true"}),
@@ -37,6 +41,12 @@ CHANGES = {
     ),
     "queue resume mail": ("PATCH", "/v1/queues/mail", {"paused": False}),
     "queue limit mail 3": ("PATCH", "/v1/queues/mail", {"limit": 3}),
+    "schedule add nightly @daily --tz UTC --cwd / true": (
+        "POST",
+        "/v1/schedules",
+        {"name": "nightly", "when": "@daily", "job": {"command": "true", "cwd": "/"}},
+    ),
+    "schedule edit nightly --overlap allow": ("PATCH", "/v1/schedules/nightly", {"overlap": "allow"}),
     "config set timeout 5m": ("PUT", "/v1/config/timeout", {"value": "5m"}),
     "config set jitter 0.5": ("PUT", "/v1/config/jitter", {"value": 0.5}),
 }
@@ -49,6 +59,8 @@ def jobs(queue: LocalQueue) -> None:
     queue._store.add([in_state("dead", "a"), in_state("processing", "b")])
     queue.enqueue([JobRequest(command="true", queue="mail", env={"A": "1"}, tags=["x"])])
     queue.create_token("board", ["view"])
+    given = {"when": "@daily", "job": {"command": "true", "cwd": "/"}}
+    queue.schedules().add("nightly", given, timezone="UTC")
 
 
 def printed(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
@@ -108,6 +120,20 @@ def test_json_lines_are_the_lines_of_the_command(
     printed = capsys.readouterr().out.splitlines()
     lines = server("GET", "/v1/jobs", Accept="application/jsonl").body.decode().splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(line) for line in printed]
+
+
+@pytest.mark.usefixtures("jobs")
+def test_the_changes_of_a_file_of_schedules_are_those_of_the_command(
+    server: Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"command": "false", "cwd": "/"}
+    file = {"schedule": {"nightly": {"when": "@hourly", "timezone": "UTC", **job}}}
+    (tmp_path / "file").write_text(json.dumps(file))
+    body = server("POST", "/v1/schedules/diff", file).document
+    assert body["changed"]["nightly"]
+    assert printed(f"schedule diff {tmp_path}/file", tmp_path, capsys) == body
+    assert printed(f"schedule apply {tmp_path}/file --dry-run", tmp_path, capsys) == body
+    assert server("POST", "/v1/schedules/apply", file).document == {**body, "dry_run": False}
 
 
 ONE_JOB = {

@@ -42,6 +42,9 @@ BODIES: dict[str, Any] = {
     "PUT /v1/config/{key}": {"value": "5m"},
     "PUT /v1/schedules/{name}": {"when": "@daily", "job": {"command": "true"}},
     "PATCH /v1/schedules/{name}": {"overlap": "allow"},
+    "POST /v1/schedules": {"name": "new", "when": "@daily", "job": {"command": "true"}},
+    "POST /v1/schedules/apply": {"schedule": {"new": {"when": "@daily", "command": "true"}}},
+    "POST /v1/schedules/diff": {"schedule": {"mail": {"when": "@hourly", "command": "true"}}},
     "POST /v1/schedules/preview": {"when": "@daily"},
     "POST /v1/tokens": {"name": "new", "scopes": ["view"]},
     "POST /v1/tokens/{name}/rotate": {"keep": "1h"},
@@ -214,6 +217,7 @@ CONFLICTS: dict[str, tuple[str | None, Any]] = {
     "DELETE /v1/jobs/{ref}": ("a", None),
     "POST /v1/wait": (None, {"ids": ["run"], "timeout": 0, "inside": {"job": "run"}}),
     "POST /v1/workers/{id}/forget": ("w1", None),
+    "POST /v1/schedules": (None, {"name": "mail", "when": "@hourly", "job": {"command": "true"}}),
     "POST /v1/schedules/{name}/run": ("busy", None),
     "POST /v1/tokens": (None, {"name": "mail", "scopes": ["view"]}),
 }

@@ -1,6 +1,7 @@
 """Schedules over HTTP: the routes, their scopes, versions, and what a caller sees of a template."""
 
 from http_client import Client
+from queuectl.domain.query import Filter
 from queuectl.service.local_queue import LocalQueue
 
 PATH = "/v1/schedules/backup"
@@ -50,6 +51,44 @@ def test_pause_resume_run_history_and_delete(server: Client, queue: LocalQueue) 
     assert server("DELETE", f"{PATH}?cancel=true").status == 204
     assert queue.show(job["id"]).state == "cancelled"
     assert server("DELETE", PATH).status == 404
+
+
+def test_a_run_that_is_sent_again_with_its_key_adds_no_second_job(server: Client, queue: LocalQueue) -> None:
+    server("PUT", PATH, BACKUP)
+    body = {"key": f"{1:026x}"}
+    answers = [server("POST", f"{PATH}/run", body) for _ in range(2)]
+    assert [each.status for each in answers] == [201, 201]
+    assert answers[0].document == answers[1].document
+    assert queue.counts(Filter()).total() == 1
+    assert server("POST", f"{PATH}/run", {"key": "20261130T023000Z"}).status == 400
+
+
+def test_add_apply_and_diff(server: Client) -> None:
+    new = {"name": "backup", **BACKUP}
+    added = server("POST", "/v1/schedules", new)
+    assert (added.status, added.document["existing"]) == (201, False)
+    again = server("POST", "/v1/schedules", new)
+    assert (again.status, again.document["existing"]) == (200, True)
+    assert server("POST", "/v1/schedules", {**new, "when": "@daily"}).status == 409
+    file = {"owner": "ops", "schedule": {"report": {"when": "@daily", "command": "make report"}}}
+    assert server("POST", "/v1/schedules/diff", file).document["added"] == ["report"]
+    assert server("GET", "/v1/schedules/report").status == 404
+    assert server("POST", "/v1/schedules/apply", file).document["added"] == ["report"]
+    assert server("POST", "/v1/schedules/diff", file).document["unchanged"] == ["report"]
+    pruned = server("POST", "/v1/schedules/apply", {"owner": "ops", "schedule": {}, "prune": True})
+    assert pruned.document["removed"] == ["report"]
+    assert server("GET", PATH).status == 200
+
+
+def test_who_may_apply_and_compare(server: Client, queue: LocalQueue) -> None:
+    server("PUT", PATH, {**BACKUP, "job": {"command": "true", "env": {"TOKEN": "secret"}}})
+    file = {"owner": "ops", "schedule": {"backup": {"when": "@daily", "command": "true"}}}
+    enqueuer, viewer = Client(server.port, "enqueue"), Client(server.port, "view")
+    assert "secret" in enqueuer("POST", "/v1/schedules/diff", file).body.decode()
+    assert enqueuer("POST", "/v1/schedules/apply", {**file, "prune": True}).status == 403
+    for verb in ("diff", "apply"):
+        assert viewer("POST", f"/v1/schedules/{verb}", file).status == 403
+    assert queue.schedules().show("backup").schedule.when == "30 2 * * *"
 
 
 def test_preview_stores_nothing(server: Client) -> None:

@@ -67,5 +67,5 @@ def test_a_removed_schedule_is_no_problem(store: MemoryStore, clock: SteppedCloc
 
 def test_the_explanation_of_a_job_names_its_schedule(store: MemoryStore) -> None:
     add(store, "s", definition())
-    job = get(store, changing.run(store, "s", 1))
+    job = get(store, changing.run(store, "s", f"{1:026x}"))
     assert "schedule s added it for 2026" in " ".join(explain(store, settings_of(), job).why)

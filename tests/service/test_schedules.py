@@ -35,6 +35,10 @@ def ids(store: Store) -> list[str]:
     return sorted(job.id for job in store.find(Filter(), Page(limit=1000)).jobs)
 
 
+def key(number: int) -> str:
+    return f"{number:026x}"
+
+
 def at(seconds: int, name: str = "s") -> str:
     return f"{name}:{NOW + timedelta(seconds=seconds):%Y%m%dT%H%M%SZ}"
 
@@ -138,7 +142,7 @@ class TestChange:
         for act in (
             lambda s: changing.edit(s, "s", {"overlap": "allow"}, {}),
             lambda s: changing.remove(s, "s"),
-            lambda s: changing.run(s, "s", 1),
+            lambda s: changing.run(s, "s", key(1)),
             lambda s: changing.add(s, "t", definition()),
         ):
             with pytest.raises(CommandFailed):
@@ -187,22 +191,31 @@ class TestChange:
 class TestRun:
     def test_it_runs_now_and_decides_no_instant(self, store: MemoryStore) -> None:
         add(store, "s", definition())
-        id = changing.run(store, "s", 1)
+        id = changing.run(store, "s", key(1))
         job = get(store, id)
         assert (job.state, job.spec.schedule, job.spec.instant) == ("pending", "s", NOW)
         assert reading.one(store, "s").schedule.next == NOW + 10 * SECOND
 
+    def test_a_repeated_run_with_the_same_key_adds_no_second_job(self, store: MemoryStore) -> None:
+        add(store, "s", definition())
+        assert changing.run(store, "s", key(1)) == changing.run(store, "s", key(1))
+        change(store, take_and_end(store, f"s:{key(1)}"))
+        assert changing.run(store, "s", key(1)) == f"s:{key(1)}"
+        assert len(ids(store)) == 1
+        with pytest.raises(InvalidInput, match="is not a key"):
+            changing.run(store, "s", "20261130T023000Z")
+
     def test_it_obeys_the_overlap_policy_unless_forced(self, store: MemoryStore) -> None:
         add(store, "s", definition())
-        changing.run(store, "s", 1)
+        changing.run(store, "s", key(1))
         with pytest.raises(Conflict):
-            changing.run(store, "s", 2)
-        assert changing.run(store, "s", 3, force=True) in ids(store)
+            changing.run(store, "s", key(2))
+        assert changing.run(store, "s", key(3), force=True) in ids(store)
         assert len(ids(store)) == 2
 
     def test_a_removed_schedule_leaves_its_jobs_unless_they_are_cancelled(self, store: MemoryStore) -> None:
         add(store, "s", definition(overlap="allow"))
-        first, second = changing.run(store, "s", 1), changing.run(store, "s", 2)
+        first, second = changing.run(store, "s", key(1)), changing.run(store, "s", key(2))
         change(store, take_and_end(store, first))
         changing.remove(store, "s")
         assert get(store, second).state == "pending"

@@ -116,6 +116,24 @@ def _paused(table: Mapping[str, Any]) -> bool:
     return bool(value)
 
 
+def document_of(file: ScheduleFile) -> dict[str, Any]:
+    """The document of JSON with this content. `check_file` reads it as the same content in any time zone."""
+    tables = {
+        name: {
+            **fields_shown(entry.definition),
+            "owner": entry.definition.owner or "none",
+            "paused": entry.paused,
+        }
+        for name, entry in file.entries.items()
+    }
+    return {"owner": file.owner or "none", "schedule": tables}
+
+
+def fields_shown(definition: Definition) -> dict[str, Any]:
+    """The fields of a definition that are set, as JSON values."""
+    return {name: shown(value) for name, value in fields_of(definition).items() if value is not None}
+
+
 def export(schedules: Iterable[Schedule]) -> str:
     """A file of schedules. An owner that all have stands at its head."""
     entries = {each.name: FileEntry(definition=each, paused=each.paused is not None) for each in schedules}

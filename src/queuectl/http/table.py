@@ -63,6 +63,22 @@ class Route(Struct, frozen=True, kw_only=True):
         return self.method != "GET" and not self.reads
 
 
+def action(
+    path: str, summary: str, handler: Handler, body: Any = NoBody, *, answer: str, errors: tuple[str, ...]
+) -> Route:
+    """A POST that changes one thing and answers with a document. The caller needs the scope `operate`."""
+    return Route(
+        method="POST",
+        path=path,
+        scope="operate",
+        summary=summary,
+        handler=handler,
+        body=body,
+        answers={200: answer},
+        errors=errors,
+    )
+
+
 def checked(*groups: Iterable[Route]) -> tuple[Route, ...]:
     """The rows of all groups. Raises ValueError, at import, for a row that would let in more callers than intended."""
     routes = tuple(chain.from_iterable(groups))

@@ -190,3 +190,8 @@ def _authorization(token: Credentials | None) -> dict[str, str]:
 def part(text: str) -> str:
     """A name as a part of a path. A slash is written `~`, because proxies change `%2F`."""
     return quote(text.replace("/", "~"), safe="~@", errors="surrogateescape")
+
+
+def if_match(version: int | None) -> dict[str, str]:
+    """The header of a request that is carried out only in this version; none if any version is right."""
+    return {} if version is None else {"If-Match": f'"{version}"'}

@@ -19,7 +19,7 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.http.client import credentials, reading
 from queuectl.http.client.address import Address
-from queuectl.http.client.channel import Channel, Patience, part
+from queuectl.http.client.channel import Channel, Patience, if_match, part
 from queuectl.http.client.decoding import understood
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
@@ -265,7 +265,7 @@ class RemoteQueue:
         self.check_queue(queue)
         before = next((each for each in self.queues() if each.name == queue), None)
         self._channel.call(
-            "PATCH", f"/v1/queues/{part(queue)}", body=to_builtins(wanted), headers=_if_match(version)
+            "PATCH", f"/v1/queues/{part(queue)}", body=to_builtins(wanted), headers=if_match(version)
         )
         known = QueueSettings(before.paused, before.limit, before.reason) if before else QueueSettings()
         return wanted.applied_to(known) != known
@@ -283,11 +283,11 @@ class RemoteQueue:
         return self._sources.resolve(shared)
 
     def set(self, key: str, text: str, *, version: int | None = None) -> Settings:
-        self._channel.call("PUT", f"/v1/config/{part(key)}", body={"value": text}, headers=_if_match(version))
+        self._channel.call("PUT", f"/v1/config/{part(key)}", body={"value": text}, headers=if_match(version))
         return self.settings()
 
     def unset(self, key: str, *, version: int | None = None) -> Settings:
-        self._channel.call("DELETE", f"/v1/config/{part(key)}", headers=_if_match(version))
+        self._channel.call("DELETE", f"/v1/config/{part(key)}", headers=if_match(version))
         return self.settings()
 
     def workers(self, *, with_jobs: bool = False) -> "Sequence[WorkerStatus]":  # noqa: ARG002
@@ -345,7 +345,9 @@ class RemoteQueue:
             return shapes.silence_of(claims), [shapes.job_of(each) for each in answer.document["jobs"]]
 
     def schedules(self) -> "Schedules":
-        raise InvalidInput("schedules do not work through a server yet", "give the store itself with --store")
+        from queuectl.http.client.schedules import RemoteSchedules
+
+        return RemoteSchedules(self._channel, self._sources.local, self.now)
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.http.client import tokens
@@ -389,10 +391,6 @@ class RemoteQueue:
 
     def close(self) -> None:
         self._channel.close()
-
-
-def _if_match(version: int | None) -> dict[str, str]:
-    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 if TYPE_CHECKING:

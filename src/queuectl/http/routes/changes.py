@@ -12,7 +12,7 @@ from queuectl.errors import InvalidInput
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
 from queuectl.http.routes.selecting import etag, expected_version
-from queuectl.http.table import NoBody, Route
+from queuectl.http.table import Handler, NoBody, Route, action
 from queuectl.service import shapes
 from queuectl.service.changing import Change
 from queuectl.service.operation import Operation
@@ -126,17 +126,8 @@ def _answer(call: Call, steps: Operation[Sequence[Change]]) -> Reply:
     return Reply(shown, headers={"ETag": etag(own.job)})
 
 
-def _verb(name: str, summary: str, handler: object, body: object = NoBody) -> Route:
-    return Route(
-        method="POST",
-        path=f"/v1/jobs/{{ref}}/{name}",
-        scope="operate",
-        summary=summary,
-        handler=handler,  # type: ignore[arg-type]
-        body=body,
-        answers={200: "ChangedJob"},
-        errors=ERRORS,
-    )
+def _verb(name: str, summary: str, handler: Handler, body: object = NoBody) -> Route:
+    return action(f"/v1/jobs/{{ref}}/{name}", summary, handler, body, answer="ChangedJob", errors=ERRORS)
 
 
 ROUTES = (

@@ -10,7 +10,7 @@ from queuectl.errors import Forbidden, InvalidInput
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
 from queuectl.http.routes.selecting import expected_version, of_entry
-from queuectl.http.table import NoBody, Route
+from queuectl.http.table import Handler, NoBody, Route, action
 from queuectl.service import shapes
 from queuectl.service.schedules.preview import MOST
 from queuectl.service.schedules.preview import preview as instants_of
@@ -34,7 +34,9 @@ class ScheduleFields(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     jitter: Duration | None = None
     start: str | None = None
     end: str | None = None
-    not_on: Annotated[list[str], Meta(max_length=1000)] | None = None
+    not_on: Annotated[list[str] | str | None, Meta(description="dates; or a text: 2026-12-24,2026-12-25")] = (
+        None
+    )
 
 
 class NewSchedule(ScheduleFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -42,6 +44,13 @@ class NewSchedule(ScheduleFields, frozen=True, forbid_unknown_fields=True, kw_on
 
     when: str
     job: Job
+
+
+class AddedSchedule(NewSchedule, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole schedule that has to be new, or the same as that of this name."""
+
+    name: str
+    paused: bool = False
 
 
 class SchedulePatch(ScheduleFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -64,9 +73,24 @@ class ScheduleResume(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ScheduleRun(Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether to run although the overlap policy says no."""
+    """`force`: although the overlap policy says no. A request that is sent again with its key adds no second job."""
 
     force: bool = False
+    key: Annotated[str | None, Meta(description="the end of the id of the job: 26 hex digits")] = None
+
+
+class ScheduleTables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A file of schedules. `prune`: schedules of its owner that it does not contain go."""
+
+    schedule: Annotated[dict[str, dict[str, Any]], Meta(description="tables by name, as in a file")]
+    owner: str | None = None
+    timezone: Annotated[str, Meta(description="for schedules that name none")] = "UTC"
+    prune: bool = False
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The content of the file."""
+        return {"owner": self.owner, "schedule": self.schedule}
 
 
 class PreviewRequest(Struct, frozen=True, forbid_unknown_fields=True, rename={"begin": "from"}):
@@ -109,6 +133,21 @@ def show(call: Call) -> Reply:
     """One schedule."""
     query: NextQuery = call.query
     return _shown(call, query.next)
+
+
+def add(call: Call) -> Reply:
+    """Add a schedule. The same again changes nothing."""
+    new: AddedSchedule = call.body
+    added = call.queue.schedules().add(
+        new.name,
+        {"when": new.when, "job": new.job, **_given(new)},
+        timezone="UTC",
+        paused=new.paused,
+        by=call.caller.name,
+    )
+    shown = _shown(call, name=new.name)
+    document = {**(shown.document or {}), "existing": added.existing}
+    return msgspec.structs.replace(shown, document=document, status=200 if added.existing else 201)
 
 
 def put(call: Call) -> Reply:
@@ -159,10 +198,33 @@ def resume(call: Call) -> Reply:
 def run(call: Call) -> Reply:
     """Run its job now."""
     asked: ScheduleRun = call.body
-    id = call.queue.schedules().run(call.path["name"], force=asked.force)
+    id = call.queue.schedules().run(call.path["name"], force=asked.force, key=asked.key)
     job = call.queue.get([id])[id]
     shown = {"id": id, "number": job.number, "state": job.state, "existing": False}
     return Reply(shapes.document(jobs=[shown]), 201, {"Location": f"{call.server.root}/v1/jobs/{id}"})
+
+
+def diff(call: Call) -> Reply:
+    """What an apply of the file would change."""
+    asked: ScheduleTables = call.body
+    if call.caller.queues is not None:
+        raise Forbidden(
+            f"{call.caller.name} may not compare schedules",
+            "the values of jobs of other queues would be shown",
+        )
+    found = call.queue.schedules().compare(asked.document, timezone=asked.timezone, prune=asked.prune)
+    return Reply(documents.difference(found, dry_run=True))
+
+
+def apply(call: Call) -> Reply:
+    """Make the stored schedules equal to the file."""
+    asked: ScheduleTables = call.body
+    if asked.prune and not call.caller.may("operate"):
+        raise Forbidden("prune needs the scope operate", "leave out prune, or use another token")
+    found = call.queue.schedules().apply(
+        asked.document, timezone=asked.timezone, prune=asked.prune, by=call.caller.name
+    )
+    return Reply(documents.difference(found, dry_run=False))
 
 
 def history(call: Call) -> Reply:
@@ -191,8 +253,8 @@ def _given(asked: ScheduleFields) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _shown(call: Call, count: int = 5) -> Reply:
-    status = call.queue.schedules().show(call.path["name"], count)
+def _shown(call: Call, count: int = 5, *, name: str | None = None) -> Reply:
+    status = call.queue.schedules().show(name or call.path["name"], count)
     return of_entry(shapes.document(schedule=_visible(call, documents.schedule(status))), status.version)
 
 
@@ -200,6 +262,11 @@ def _visible(call: Call, schedule: dict[str, Any]) -> dict[str, Any]:
     """The schedule as this caller may see it: its template may contain secrets."""
     job = schedule["job"]
     return {**schedule, "job": redacted(call.caller, job.get("queue") or "default", job)}
+
+
+def _verb(name: str, summary: str, handler: Handler, body: Any) -> Route:
+    path = f"/v1/schedules/{{name}}/{name}"
+    return action(path, summary, handler, body, answer="ScheduleDocument", errors=("not_found",))
 
 
 ROUTES = (
@@ -210,6 +277,35 @@ ROUTES = (
         summary="All schedules with their next instants and their last job",
         handler=list_,
         answers={200: "Schedules"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/schedules",
+        scope="enqueue",
+        summary="Add a schedule; the same again changes nothing",
+        handler=add,
+        body=AddedSchedule,
+        answers={200: "AddedSchedule", 201: "AddedSchedule"},
+        errors=("conflict",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/schedules/apply",
+        scope="enqueue",
+        summary="Make the schedules equal to a file; `prune` needs `operate` too",
+        handler=apply,
+        body=ScheduleTables,
+        answers={200: "Difference"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/schedules/diff",
+        scope="enqueue",
+        summary="What an apply of a file would change; changes nothing",
+        handler=diff,
+        body=ScheduleTables,
+        answers={200: "Difference"},
+        reads=True,
     ),
     Route(
         method="POST",
@@ -262,26 +358,8 @@ ROUTES = (
         answers={204: None},
         errors=("not_found", "changed"),
     ),
-    Route(
-        method="POST",
-        path="/v1/schedules/{name}/pause",
-        scope="operate",
-        summary="Pause a schedule: nothing fires, and nothing is missed",
-        handler=pause,
-        body=SchedulePause,
-        answers={200: "ScheduleDocument"},
-        errors=("not_found",),
-    ),
-    Route(
-        method="POST",
-        path="/v1/schedules/{name}/resume",
-        scope="operate",
-        summary="Go on with the next instant",
-        handler=resume,
-        body=ScheduleResume,
-        answers={200: "ScheduleDocument"},
-        errors=("not_found",),
-    ),
+    _verb("pause", "Pause a schedule: nothing fires, and nothing is missed", pause, SchedulePause),
+    _verb("resume", "Go on with the next instant", resume, ScheduleResume),
     Route(
         method="POST",
         path="/v1/schedules/{name}/run",

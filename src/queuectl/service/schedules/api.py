@@ -68,8 +68,11 @@ class Schedules(Protocol):
     def resume(self, name: str, *, catch_up: bool = False) -> Schedule:
         """Go on with the next instant. `catch_up`: the catch-up policy decides the instants of the pause."""
 
-    def run(self, name: str, *, force: bool = False) -> str:
-        """Run the job of a schedule now. Returns its id. Raises NotFound; Conflict if the overlap policy refuses it."""
+    def run(self, name: str, *, force: bool = False, key: str | None = None) -> str:
+        """Run the job of a schedule now. Returns its id. Raises NotFound; Conflict if the overlap policy refuses it.
+
+        `key`: the end of the id, as `make_id` makes it. A second call with the same key adds no second job.
+        """
 
     def remove(
         self, name: str, *, cancel: bool = False, by: str | None = None, version: int | None = None

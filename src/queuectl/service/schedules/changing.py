@@ -4,6 +4,7 @@ A change reads the entry, applies a pure function, and swaps the entry; it start
 worker that fires the schedule, has changed the entry meanwhile.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -14,7 +15,6 @@ from msgspec.structs import replace
 
 from queuectl.config import Settings
 from queuectl.domain import firing, schedule, where
-from queuectl.domain.ids import make_id
 from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.schedule import (
@@ -28,7 +28,7 @@ from queuectl.domain.schedule import (
     schedule_of,
 )
 from queuectl.domain.schedule_definition import Definition, check_schedule_name, define, fields_of
-from queuectl.errors import CommandFailed, Conflict, NotFound
+from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound
 from queuectl.service import commands, matching, operation
 from queuectl.service import firing as fire
 from queuectl.service.changing import TRIES, refuse_other_entry
@@ -38,6 +38,7 @@ from queuectl.store.protocol import Entry, Store, Swap
 JOBS_LOOKED_AT = 100
 """Number of jobs in which the newest instant of a removed schedule is looked for."""
 _ABSENT = Entry({}, 0)
+_KEY = re.compile("[0-9a-f]{26}")
 LIVING = frozenset(STATES) - TERMINAL
 
 Rule = Callable[[Schedule, datetime], Schedule]
@@ -140,11 +141,20 @@ def resume(store: Store, name: str, *, catch_up: bool = False) -> Schedule:
     return change(store, name, lambda known, now: schedule.resumed(known, now, catch_up=catch_up))
 
 
-def run(store: Store, name: str, random_number: int, *, force: bool = False) -> str:
-    """Run the job of a schedule now. Returns its id. Raises NotFound; Conflict if the overlap policy refuses it."""
-    id = f"{name}:{make_id(store.now(), random_number)}"
+def run(store: Store, name: str, key: str, *, force: bool = False) -> str:
+    """Run the job of a schedule now. Returns its id. Raises NotFound; Conflict if the overlap policy refuses it.
+
+    `key`: the end of the id, made by `make_id`. The job of a key is added once.
+    """
+    if not _KEY.fullmatch(key):
+        raise InvalidInput(
+            f"key: {key[:40]!r} is not a key of a run", "26 hex digits, the first 11 of milliseconds"
+        )
+    id = f"{name}:{key}"
     for _ in range(TRIES):
         entry = entry_named(store, name)
+        if store.get([id]):  # read after the entry: the swap fails if the job is added meanwhile
+            return id
         known, now = understood(name, entry), store.now()
         unended = fire.unended_jobs(store, [known])
         maker = template.Maker(name, known.job, template.shared_settings(store), now)
@@ -177,9 +187,16 @@ def _removal(name: str, entry: Entry, now: datetime) -> Swap:
 def cancel_jobs(store: Store, name: str, *, by: str) -> int:
     """Cancel the jobs of a schedule that have not ended. Returns the number of changed jobs."""
     wanted = operation.among(where.parse(where.term("schedule", name), store.now()), LIVING)
-    reason = f"schedule {name} is removed"
-    steps = (commands.cancel(store, ids, by=by, reason=reason) for ids in matching.select(store, wanted))
+    steps = (
+        commands.cancel(store, ids, by=by, reason=removal_reason(name))
+        for ids in matching.select(store, wanted)
+    )
     return sum(each.changed for changes in steps for each in changes)
+
+
+def removal_reason(name: str) -> str:
+    """The reason that is stored with the jobs that are cancelled with their schedule."""
+    return f"schedule {name} is removed"
 
 
 def change(store: Store, name: str, rule: Rule, version: int | None = None) -> Schedule:
@@ -203,8 +220,13 @@ def entry_named(store: Store, name: str) -> Entry:
     """The entry of a schedule. Raises NotFound."""
     entry = store.read_table("schedules", [name]).get(name)
     if entry is None or removed_of(entry.value):
-        raise NotFound(f"there is no schedule {name!r}", "queuectl schedule list shows the schedules")
+        raise unknown(name)
     return entry
+
+
+def unknown(name: str) -> NotFound:
+    """The error for a name that no schedule has."""
+    return NotFound(f"there is no schedule {name!r}", "queuectl schedule list shows the schedules")
 
 
 def understood(name: str, entry: Entry) -> Schedule:

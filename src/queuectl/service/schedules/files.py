@@ -13,7 +13,7 @@ from queuectl.config import Settings
 from queuectl.domain.schedule import Pause, Schedule
 from queuectl.domain.schedule_difference import Difference, difference
 from queuectl.domain.schedule_file import FileEntry, ScheduleFile, check_file
-from queuectl.errors import InvalidInput, NotFound
+from queuectl.errors import InvalidInput
 from queuectl.service.schedules import changing, reading, template
 from queuectl.store.protocol import Store
 
@@ -57,13 +57,17 @@ def apply(store: Store, file: ScheduleFile, *, prune: bool = False, by: str) -> 
 
 def named(store: Store, names: Sequence[str]) -> list[Schedule]:
     """The schedules with these names; all without names. Raises NotFound."""
-    stored = _stored(store)
+    return chosen(_stored(store), names)
+
+
+def chosen(stored: Mapping[str, Schedule], names: Sequence[str]) -> list[Schedule]:
+    """The schedules with these names; all without names. Raises NotFound."""
     for name in names:
         if name not in stored:
-            raise NotFound(f"there is no schedule {name!r}", "queuectl schedule list shows the schedules")
+            raise changing.unknown(name)
     return [stored[name] for name in dict.fromkeys(names or stored)]
 
 
 def _stored(store: Store) -> dict[str, Schedule]:
-    found, _ = reading.every(store)
-    return {each.schedule.name: each.schedule for each in found}
+    known, _ = reading.stored(store)
+    return {schedule.name: schedule for schedule, _ in known}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from queuectl.clock import random_bytes
 from queuectl.config import Settings
+from queuectl.domain.ids import make_id
 from queuectl.domain.schedule import Pause, Schedule
 from queuectl.domain.schedule_definition import check_schedule_name
 from queuectl.domain.schedule_difference import Difference
@@ -90,8 +91,9 @@ class LocalSchedules:
     def resume(self, name: str, *, catch_up: bool = False) -> Schedule:
         return changing.resume(self._store, name, catch_up=catch_up)
 
-    def run(self, name: str, *, force: bool = False) -> str:
-        return changing.run(self._store, name, int.from_bytes(random_bytes(8)) >> 5, force=force)
+    def run(self, name: str, *, force: bool = False, key: str | None = None) -> str:
+        made = key or make_id(self._store.now(), int.from_bytes(random_bytes(8)) >> 5)
+        return changing.run(self._store, name, made, force=force)
 
     def remove(
         self, name: str, *, cancel: bool = False, by: str | None = None, version: int | None = None

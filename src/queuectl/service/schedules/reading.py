@@ -33,6 +33,8 @@ class ScheduleStatus(Struct, frozen=True, kw_only=True):
 
     notes    what a reader of its rule may not expect; only of a schedule that is shown alone
     next     its next instants; None if nothing will fire: it is paused, or has ended
+    due      the moment from which a worker has something to decide; None if there is no such moment
+    ended    it has no further instant
     problem  why this host cannot compute the rule
     version  the version of the entry
     """
@@ -41,19 +43,15 @@ class ScheduleStatus(Struct, frozen=True, kw_only=True):
     description: str | None
     next: tuple[datetime, ...] | None
     last: LastRun | None
+    due: datetime | None
+    ended: bool
     notes: tuple[str, ...] = ()
     problem: str | None = None
     version: int = 0
 
-    @property
-    def ended(self) -> bool:
-        """Whether it has no further instant."""
-        return self.schedule.next is None
-
     def late(self, now: datetime) -> bool:
         """Whether it is due for so long that no worker seems to fire it."""
-        due = self.schedule.due
-        return due is not None and now - due > LATE
+        return self.due is not None and now - self.due > LATE
 
 
 class Decided(Struct, frozen=True):
@@ -65,9 +63,15 @@ class Decided(Struct, frozen=True):
 
 def every(store: Store) -> tuple[list[ScheduleStatus], list[str]]:
     """All schedules by name, and the names of the entries that this program cannot read."""
-    entries = store.read_table("schedules")
+    known, unreadable = stored(store)
+    states = _states(store, [job for schedule, _ in known if (job := _last_job(schedule))])
+    return [_status(each, entry, states, None) for each, entry in known], unreadable
+
+
+def stored(store: Store) -> tuple[list[tuple[Schedule, Entry]], list[str]]:
+    """All schedules by name with their entries, and the names of the entries that this program cannot read."""
     known, unreadable = list[tuple[Schedule, Entry]](), list[str]()
-    for name, entry in sorted(entries.items()):
+    for name, entry in sorted(store.read_table("schedules").items()):
         if name == PROBE or removed_of(entry.value):
             continue
         schedule = None if entry.unreadable else schedule_of(name, entry.value)
@@ -75,8 +79,7 @@ def every(store: Store) -> tuple[list[ScheduleStatus], list[str]]:
             known.append((schedule, entry))
         else:
             unreadable.append(name)
-    states = _states(store, [job for schedule, _ in known if (job := _last_job(schedule))])
-    return [_status(each, entry, states, None) for each, entry in known], unreadable
+    return known, unreadable
 
 
 def one(store: Store, name: str, count: int = NEXT) -> ScheduleStatus:
@@ -112,6 +115,8 @@ def _status(
         description=description,
         next=following,
         last=_last(schedule, states),
+        due=schedule.due,
+        ended=schedule.next is None,
         notes=tuple(notes),
         problem=problem,
         version=entry.version,

@@ -1,14 +1,15 @@
 """The documents of schedules. Only the commands and routes of schedules load this module."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
-from queuectl.domain.schedule import Pause, Schedule
-from queuectl.domain.schedule_definition import fields_of
+from queuectl.domain.schedule import Decision, Pause, Schedule
+from queuectl.domain.schedule_definition import FIELDS, fields_of
 from queuectl.domain.schedule_difference import Difference
 from queuectl.service.schedules.preview import Preview
 from queuectl.service.schedules.reading import Decided, ScheduleStatus
-from queuectl.service.shapes.record import document, instant, seconds
+from queuectl.service.shapes.record import build, document, instant, seconds
 
 
 def schedule(status: ScheduleStatus) -> dict[str, Any]:
@@ -33,10 +34,31 @@ def schedule(status: ScheduleStatus) -> dict[str, Any]:
         "owner": each.owner,
         "job": fields["job"],
         "anchor": instant(each.anchor),
+        "due": instant(status.due),
+        "ended": status.ended,
         "notes": list(status.notes),
         "problem": status.problem,
         "version": status.version,
     }
+
+
+def status_of(shown: Mapping[str, Any]) -> ScheduleStatus:
+    """A schedule from its document, without its open jobs and its decisions."""
+    first = (shown["next"] or [None])[0]
+    spans = {name: timedelta(seconds=shown[name]) for name in ("catchup_window", "jitter")}
+    fields = {name: shown[name] for name in (*FIELDS, "name", "anchor", "paused")}
+    others = {
+        name: shown[name] for name in ("description", "next", "last", "due", "ended", "problem", "version")
+    }
+    return build(
+        {**others, "notes": shown["notes"], "schedule": build({**fields, **spans, "next": first}, Schedule)},
+        ScheduleStatus,
+    )
+
+
+def schedules_of(document: Mapping[str, Any]) -> tuple[list[ScheduleStatus], list[str]]:
+    """All schedules, and the names of those that the server cannot read, from their document."""
+    return [status_of(each) for each in document["schedules"]], list(document["unreadable"])
 
 
 def pause(paused: Pause) -> dict[str, Any]:
@@ -52,6 +74,11 @@ def schedules(found: Sequence[ScheduleStatus], unreadable: Sequence[str]) -> dic
 def history(found: Sequence[Decided]) -> dict[str, Any]:
     """The document of the decisions of a schedule."""
     return document(decisions=[_decision(each) for each in found])
+
+
+def history_of(document: Mapping[str, Any]) -> list[Decided]:
+    """The decisions of a schedule, from their document."""
+    return [Decided(build(each, Decision), each["state"]) for each in document["decisions"]]
 
 
 def _decision(decided: Decided) -> dict[str, Any]:
@@ -91,12 +118,14 @@ def difference(found: Difference, *, dry_run: bool) -> dict[str, Any]:
     )
 
 
+def difference_of(document: Mapping[str, Any]) -> Difference:
+    """What an apply does, from its document."""
+    return build(document, Difference)
+
+
 def definitions(found: Sequence[Schedule]) -> dict[str, Any]:
     """The document of a file of schedules."""
-    from queuectl.domain.schedule_file import shown
+    from queuectl.domain.schedule_file import fields_shown
 
-    tables = {}
-    for each in found:
-        fields = {name: shown(value) for name, value in fields_of(each).items() if value is not None}
-        tables[each.name] = {**fields, "paused": each.paused is not None}
+    tables = {each.name: {**fields_shown(each), "paused": each.paused is not None} for each in found}
     return document(schedule=tables)
