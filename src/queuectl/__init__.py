@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from queuectl.python.async_queue import AsyncQueue
     from queuectl.python.errors import ClosedQueue, WaitTimeout
     from queuectl.python.queue import Queue
+    from queuectl.python.schedule_values import Decision, Difference, Preview, Schedule
     from queuectl.python.system_values import (
         Attention,
         Check,
@@ -44,15 +45,17 @@ if TYPE_CHECKING:
     from queuectl.python.values import Added, Attempt, Change, Job, Output, Part
 
 __all__ = [
-    "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Diagnosis",
-    "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "OutcomeUnknown", "Output", "Part", "Queue",
-    "QueueStatus", "QueuectlError", "Setting", "Slot", "Status", "StoreError", "StoreUnavailable",
-    "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout", "Worker",
+    "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Decision",
+    "Diagnosis", "Difference", "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "OutcomeUnknown",
+    "Output", "Part", "Preview", "Queue", "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Status",
+    "StoreError", "StoreUnavailable", "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout",
+    "Worker",
 ]  # fmt: skip
 
 _MODULES = {
     "queuectl.python.queue": ("Queue",),
     "queuectl.python.async_queue": ("AsyncQueue",),
+    "queuectl.python.schedule_values": ("Decision", "Difference", "Preview", "Schedule"),
     "queuectl.python.system_values": (
         "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Status", "Worker",
     ),

@@ -5,9 +5,10 @@ The tests of one file share a store, so each has a queue of its own.
 
 import asyncio
 import inspect
+import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,53 @@ def test_stop(queue: Queue) -> None:
         assert [each.name for each in queue.stop("leaver", now=True, wait=30)] == ["leaver"]
         assert "leaver" not in [each.name for each in queue.workers()]
         assert process.wait(timeout=30) == 0
+
+
+FILE = """
+owner = "ops"
+[schedule.report]
+when = "0 7 * * 1-5"
+timezone = "Europe/Berlin"
+command = "make report"
+"""
+
+
+def test_a_schedule_from_its_add_to_its_removal(queue: Queue) -> None:
+    every = queue.schedules
+    added = every.add(
+        "nightly", "30 2 * * *", ["make", "report"], timezone="Europe/Berlin", jitter="5m",
+        not_on=[date(2026, 12, 24)], start=datetime(2026, 1, 1, tzinfo=UTC), retries=7, timeout=timedelta(hours=1),
+        env={"A": "b"},
+    )  # fmt: skip
+    assert (added.description, added.jitter, added.timezone) == (
+        "At 02:30 every day", timedelta(minutes=5), "Europe/Berlin",
+    )  # fmt: skip
+    assert (added.not_on, added.start) == ((date(2026, 12, 24),), datetime(2026, 1, 1, tzinfo=UTC))
+    assert added.job["argv"] == ["make", "report"]
+    assert len(added.next or ()) == 5
+    assert [each.name for each in every.list()] == ["nightly"]
+    edited = every.edit("nightly", when="@hourly", overlap="queue", priority=5)
+    assert (edited.when, edited.overlap, edited.job["priority"]) == ("@hourly", "queue", 5)
+    assert edited.job["argv"] == ["make", "report"]
+    job = every.run("nightly")
+    assert (job.schedule, job.max_retries, job.timeout, job.env) == (
+        "nightly", 7, timedelta(hours=1), {"A": "b"},
+    )  # fmt: skip
+    paused = every.pause("nightly", reason="repair").paused
+    assert paused is not None
+    assert paused.reason == "repair"
+    assert every.resume("nightly", catch_up=True).paused is None
+    assert every.history("nightly") == []
+    assert every.remove("nightly", cancel=True) == 1
+    assert queue.show(job).state == "cancelled"
+    with pytest.raises(NotFound):
+        every.show("nightly")
+
+
+def test_a_file_is_applied_and_exported(queue: Queue) -> None:
+    every = queue.schedules
+    assert every.apply(FILE, dry_run=True).added == ("report",)
+    assert every.apply(FILE).added == ("report",)
+    assert every.apply(tomllib.loads(FILE)).empty
+    assert every.apply(every.export()).unchanged == ("report",)
+    assert every.apply('owner = "ops"', prune=True).removed == ("report",)

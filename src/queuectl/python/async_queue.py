@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial, update_wrapper, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast, overload
 
 from queuectl.domain.job import Job as StoredJob
 from queuectl.errors import StoreUnavailable
@@ -28,6 +28,9 @@ from queuectl.python.values import Added, Job, Part, PartReader
 from queuectl.service.attempts import MOST_CHUNKS
 from queuectl.service.following import start_of
 from queuectl.service.queue import Queue as FrontDoor
+
+if TYPE_CHECKING:
+    from queuectl.python.async_schedules import AsyncSchedules
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -137,6 +140,13 @@ class AsyncQueue:
     reload = awaited(Queue.reload)
     forget = awaited(Queue.forget)
     doctor = awaited(Queue.doctor)
+
+    @property
+    def schedules(self) -> "AsyncSchedules":
+        """The schedules of this queue: `Queue.schedules`, with methods that are awaited."""
+        from queuectl.python.async_schedules import AsyncSchedules
+
+        return AsyncSchedules(self._queue.schedules, self._run)
 
     @described_as(Queue.enqueue_many)
     async def enqueue_many(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import Any, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args, overload
 
 from msgspec.structs import replace
 
@@ -31,6 +31,9 @@ from queuectl.python.values import Added, Job, Output, Part, PartReader, added_o
 from queuectl.service.listing import states_of
 from queuectl.service.queue import Queue as FrontDoor
 from queuectl.service.request.fields import After, JobRequest
+
+if TYPE_CHECKING:
+    from queuectl.python.schedules import Schedules
 
 COMMIT = 1000
 """Jobs of `enqueue_many` per commit."""
@@ -240,6 +243,13 @@ class Queue(Changes, Administration):
         for each in opened.follow(id, attempt=attempt, after=reader.at):
             if (part := reader.read(each)) is not None:
                 yield part
+
+    @property
+    def schedules(self) -> "Schedules":
+        """The schedules of this queue: `queue.schedules.add("nightly", "30 2 * * *", "make report")`."""
+        from queuectl.python.schedules import Schedules
+
+        return Schedules(self._open)
 
     def _request(self, opened: FrontDoor, command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
         after = fields.get("after")
