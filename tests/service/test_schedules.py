@@ -224,7 +224,7 @@ class TestRun:
 
     def test_a_job_that_only_has_the_name_in_its_id_is_not_cancelled(self, store: MemoryStore) -> None:
         add(store, "s", definition())
-        own = changing.run(store, "s", 1)
+        own = changing.run(store, "s", key(1))
         store.add([new_job("s:by-hand")])
         changing.remove(store, "s")
         assert changing.cancel_jobs(store, "s", by="eve") == 1
