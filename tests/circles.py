@@ -32,6 +32,9 @@ SERVERS = ("postgres", "mongodb", "redis", "archived")
 DOUBLES = {"pooled", "replicas", "trio", "valkey", "cluster", "valkey_cluster"}
 """Kinds that repeat another kind behind other connections: the contract needs one test per verb there."""
 
+ROTATING = ("replicas", "valkey", "cluster")
+"""The doubles of which `test` runs another one each day: they repeat the tests of a store that runs each day."""
+
 PARAMETERS = {"kind", "ground", "server", "cluster", "own_cluster", "pair", "product"}
 """The parameters of tests and fixtures whose value names a store."""
 
@@ -90,9 +93,10 @@ HARNESS = "servers"
 KEPT_OF_HARNESS = {"test_proxy.py", "test_talk.py"}
 """The tests of the network proxy stay in `test`: with a wrong proxy every test of an outage is meaningless."""
 
-LIMITS = {"quick": 60, "test": 60, "proof": 900}
+LIMITS = {"quick": 60, "test": 240, "proof": 900}
 """Seconds after which a test fails with the stacks of all threads, its fixtures included. The mark `timeout` gives more
-to a test whose own deadlines are longer."""
+to a test whose own deadlines are longer. `test` runs eight processes at once, perhaps beside other programs: a test of
+ten seconds took a minute there."""
 
 DAY = "QUEUECTL_TEST_DAY"
 """The variable with the day that chooses among the cases of `turns`: the number of days since the year 1."""
@@ -147,6 +151,22 @@ def turns(cases: Iterable[Any], days: int) -> list[Any]:
 def its_turn(number: int, days: int) -> bool:
     """Whether this is the day for the case with this number, which comes every so many days."""
     return (number + int(os.environ[DAY])) % days == 0
+
+
+def on_other_days(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """The repetitions that `test` leaves to other days: they show no guarantee that another test does not show.
+
+    Of the doubles in ROTATING one each day; of the command line through a server a third each day.
+    """
+    doors = 0
+    for item in items:
+        doubles = repeated_on(item) & {*ROTATING}
+        if doubles and not any(its_turn(ROTATING.index(each), len(ROTATING)) for each in doubles):
+            yield item
+        elif through_server(item):
+            doors += 1
+            if not its_turn(doors, 3):
+                yield item
 
 
 def repeated_on(item: pytest.Item) -> set[str]:
@@ -236,11 +256,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     circle = config.getoption("circle")
     wanted = CIRCLES[: CIRCLES.index(circle) + 1]
     kept = [item for item in items if circle_of(item) in wanted]
-    left = {id(item) for item in on_other_servers(kept)} if circle == "test" else set()
+    left = (
+        {id(item) for item in (*on_other_servers(kept), *on_other_days(kept))} if circle == "test" else set()
+    )
     kept = [item for item in kept if id(item) not in left]
     for item in kept:
-        if circle == "proof" and item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(LIMITS["proof"]), append=False)
+        longest = item.get_closest_marker("timeout")
+        if longest and longest.args[0] < LIMITS[circle]:
+            item.add_marker(pytest.mark.timeout(LIMITS[circle]), append=False)
         item.user_properties.extend((PROPERTY, kind) for kind in sorted(kinds_of(item)))
     chosen = {id(item) for item in kept}
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen])

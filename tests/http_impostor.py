@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 
@@ -84,21 +84,21 @@ class Flood(Impostor):
 
 
 class Holding(Impostor):
-    """Holds each request for some seconds before its answer, as a server does whose client waits for a job."""
+    """Holds each request before its answer, as a server does whose client waits for a job. `hold` lets time pass."""
 
-    def __init__(self, answers: Sequence[bytes], seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, answers: Sequence[bytes], hold: Callable[[], object]) -> None:
+        self._hold = hold
         super().__init__(answers)
 
     def _answer(self, peer: socket.socket, answer: bytes) -> None:
-        time.sleep(self._seconds)
+        self._hold()
         super()._answer(peer, answer)
 
 
 @contextmanager
-def holding(seconds: float, *answers: bytes) -> Iterator[Holding]:
+def holding(hold: Callable[[], object], *answers: bytes) -> Iterator[Holding]:
     """A server that holds each request while the block runs."""
-    server = Holding(answers, seconds)
+    server = Holding(answers, hold)
     try:
         yield server
     finally:

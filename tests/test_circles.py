@@ -21,11 +21,16 @@ ROW = re.compile(r"^\| (G\d+) \| .*? \| (.*) \|$", re.MULTILINE)
 
 LISTING = """
 import sys, pytest
+sys.path.insert(0, "tests")
+from circles import circle_of
 
 class Listing:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items):
         print(*(f"proof {item.nodeid}" for item in items), sep="\\n")
+
+    def pytest_deselected(self, items):
+        print(*(f"later {item.nodeid}" for item in items if circle_of(item) != "proof"), sep="\\n")
 
     def pytest_collection_finish(self, session):
         print(*(f"test {item.nodeid}" for item in session.items), sep="\\n")
@@ -33,7 +38,8 @@ class Listing:
 options = ["--collect-only", "-qqq", "-p", "no:cacheprovider", "--circle", "test"]
 sys.exit(pytest.main([*options, "tests/contract", "tests/e2e"], plugins=[Listing()]))
 """
-"""Lists the tests of two folders: all of them, which is what `proof` runs, and those of `test`."""
+"""Lists the tests of two folders: all of them, which is what `proof` runs, those that `test` runs today, and those that
+it runs on other days or other servers."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def collected() -> dict[str, frozenset[str]]:
     lines = [line.split(" ", 1) for line in done.stdout.splitlines() if "::" in line]
     return {
         circle: frozenset(id.removeprefix("tests/") for name, id in lines if name == circle)
-        for circle in ("test", "proof")
+        for circle in ("test", "later", "proof")
     }
 
 
@@ -82,7 +88,10 @@ def test_each_file_of_the_contract_also_runs_on_the_doubles(
     on_every_store = files("proof", "pooled")
     assert len(on_every_store) > 10
     for kind in ("pooled", "replicas", "valkey", "cluster"):
-        assert on_every_store - files("test", kind) == set(), kind
+        assert on_every_store - files("test", kind) - files("later", kind) == set(), kind
+    assert sum(bool(files("test", kind) & on_every_store) for kind in circles.ROTATING) == 1, (
+        "another one each day"
+    )
 
 
 def test_the_date_chooses_a_server_and_the_variable_kind_forces_one(monkeypatch: pytest.MonkeyPatch) -> None:

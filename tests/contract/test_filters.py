@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from circles import its_turn
 from factories import NOW, in_state, statuses
 from queuectl.domain.job import STATES, Job
 from queuectl.domain.query import Filter, Page
@@ -110,10 +111,10 @@ def where(text: str) -> Where:
 
 
 @pytest.mark.waits
-@pytest.mark.timeout(180)
-def test_each_field_selects_the_jobs_that_match(store: Store) -> None:
+def test_each_field_selects_the_jobs_that_match(store: Store, thorough: bool) -> None:
+    """`make test` reads the pages of a third of the filters each day: the pages of all filters share their code."""
     jobs = stored(store, random_jobs())
-    for text in TEXTS:
+    for n, text in enumerate(TEXTS):
         wanted = where(text)
         expected = [job.id for job in jobs if wanted.matches(job)]
         assert matching.ids(store, wanted) == expected[::-1], text
@@ -121,15 +122,16 @@ def test_each_field_selects_the_jobs_that_match(store: Store) -> None:
         assert matching.counts(store, wanted).total() == len(expected), text
         preview = matching.preview(store, wanted)
         assert (preview.matched, preview.sample) == (len(expected), expected[:5]), text
-        assert paged(store, wanted, "number", 300) == expected, text
-        assert paged(store, wanted, "created", 300) == expected[::-1], text
+        if thorough or its_turn(n, 3):
+            assert paged(store, wanted, "number", 300) == expected, text
+            assert paged(store, wanted, "created", 300) == expected[::-1], text
     assert len(matching.ids(store, where("exit:1"))) > 100
     assert len(matching.ids(store, where("number:700"))) == 1
 
 
 @pytest.mark.parametrize("sort", ["updated", "next", "ended"])
-def test_each_order_lists_the_jobs_that_match_once(store: Store, sort: str) -> None:
-    jobs = stored(store, random_jobs()[:600])
+def test_each_order_lists_the_jobs_that_match_once(store: Store, sort: str, thorough: bool) -> None:
+    jobs = stored(store, random_jobs()[: 600 if thorough else 200])
     for text in ("exit:1", "queue:mail -state:dead", "tag:a*"):
         expected = {job.id for job in jobs if where(text).matches(job)}
         found = paged(store, where(text), sort, 7)

@@ -29,6 +29,7 @@ from queuectl.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from queuectl.http.client import channel as channels
 from queuectl.http.client import tries, waiting
 from queuectl.http.client.address import address_of
 from queuectl.http.client.channel import Channel, Patience
@@ -110,10 +111,16 @@ class TestUnreachable:
 
     def test_a_wait_outlives_several_servers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each server holds the request and is killed. The patience is for one outage, not for all of them."""
-        monkeypatch.setattr(tries, "HELD", 0.05)
+        now = [0.0]
+        for module in (tries, channels):
+            monkeypatch.setattr(module, "boottime", lambda: now[0])
+
+        def hold() -> None:
+            now[0] += SHORT.reads + 1
+
         ended = b'{"schema":1,"done":true,"jobs":[],"missing":["a"],"waiting":0,"obstacles":[]}'
         ok = reply("200 OK", ended, Queuectl_Version=__version__)
-        with holding(0.1, *[b""] * 6, ok) as server:
+        with holding(hold, *[b""] * 6, ok) as server:
             channel = Channel(address_of(server.url), lambda: None, SHORT)
             assert waiting.ask(channel, ["a"], 50, any_one=False)["done"]
             channel.close()
