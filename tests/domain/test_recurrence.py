@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from queuectl.domain.recurrence import NAMED, Rule, parse
+from queuectl.domain.recurrence import LAST, NAMED, Rule, parse
 from queuectl.errors import InvalidInput
 
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -139,6 +139,18 @@ def test_every_counts_elapsed_time_from_its_anchor() -> None:
         at(f"2026-10-25T0{t}:00Z") for t in ("3:00", "1:30", "0:00")
     ]
     assert not list(every.backward(at("2026-10-24T23:59:59Z")))
+
+
+@pytest.mark.parametrize("when", ["@every 36500d", "0 0 29 2 *", "*/30 0 1 1 *"])
+def test_the_instants_of_a_rule_end_before_the_years_that_python_does_not_know(when: str) -> None:
+    last = at("8900-01-01T00:00:00Z")
+    found = [*rule(when, "Asia/Kathmandu").forward(last)]
+    assert last < found[0]
+    assert found[-1] <= LAST
+
+
+def test_notes_look_a_hundred_years_ahead() -> None:
+    assert len(rule("30 2 * * *", "Europe/Berlin").notes(ANCHOR, LAST)) == 200
 
 
 def test_fractions_of_a_second_are_cut_off_so_that_each_instant_has_its_own_second() -> None:

@@ -323,6 +323,20 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert most < 12 << 20, f"{most} bytes"
 
 
+def test_memory_does_not_grow_with_the_number_of_long_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    jobs = [_ended(n) for n in range(1, 60)]
+    long = [replace(job, spec=replace(job.spec, command="x" * (1 << 20))) for job in jobs]
+    path.write_bytes(segment(long, (_output(job, 10) for job in jobs), at=NOW))
+    store = Forgetful()
+    tracemalloc.start()
+    take(store, path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert store.added == 59
+    assert most < 40 << 20, f"{most} bytes"
+
+
 class Forgetful(MemoryStore):
     """A store that counts jobs and drops them, so that only the import needs memory."""
 

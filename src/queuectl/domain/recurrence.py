@@ -17,6 +17,7 @@ lie before the given one; and a rule of six fields is never fixed. This module m
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import takewhile
 from typing import Protocol
 
 from msgspec import Struct
@@ -50,9 +51,13 @@ _FORM = (
     "write five fields, minute hour day-of-month month day-of-week, such as '30 2 * * *'; six with the seconds first; "
     f"{', '.join(NAMED)}; or @every and a duration, such as @every 10m"
 )
+LAST = datetime(9000, 1, 1, tzinfo=UTC)
+"""No instant lies after this moment: Python has no time zones and no arithmetic at the end of the year 9999."""
 _LONG_AGO = datetime(2000, 1, 1)
 _YEAR = timedelta(days=400)
 """How far `notes` looks for the next shift."""
+_CENTURY = timedelta(days=36_525)
+"""How far `notes` looks at most: each day is looked at, which takes about 10 µs."""
 
 
 class Rule(Protocol):
@@ -67,7 +72,7 @@ class Rule(Protocol):
         """The time zone."""
 
     def forward(self, after: datetime) -> Iterator[datetime]:
-        """The instants after a moment, the earliest first."""
+        """The instants after a moment, the earliest first, until `LAST`."""
 
     def backward(self, until: datetime) -> Iterator[datetime]:
         """The instants until a moment, that moment included, the latest first."""
@@ -79,7 +84,7 @@ class Rule(Protocol):
         """The rule in words."""
 
     def notes(self, after: datetime, until: datetime | None = None) -> list[str]:
-        """What a reader of the rule may not expect. `until`: each shift up to then; without it, the next shift."""
+        """What a reader may not expect: the next shift, or with `until` all shifts up to then, for a century."""
 
 
 def parse(when: str, timezone: str, anchor: datetime) -> Rule:
@@ -106,10 +111,8 @@ class Every(Struct, frozen=True):
 
     def forward(self, after: datetime) -> Iterator[datetime]:
         """See `Rule`."""
-        count = self._count_until(after)
-        while True:
+        for count in range(self._count_until(after), (LAST - self.anchor) // self.every + 1):
             yield whole(self.anchor + count * self.every)
-            count += 1
 
     def backward(self, until: datetime) -> Iterator[datetime]:
         """See `Rule`."""
@@ -144,7 +147,8 @@ class Cron(Struct, frozen=True):
 
     def forward(self, after: datetime) -> Iterator[datetime]:
         """See `Rule`."""
-        return self._fixed_forward(whole(after)) if self.fixed else self._other_forward(whole(after))
+        found = self._fixed_forward(whole(after)) if self.fixed else self._other_forward(whole(after))
+        return takewhile(lambda instant: instant <= LAST, found)
 
     def backward(self, until: datetime) -> Iterator[datetime]:
         """See `Rule`."""
@@ -221,7 +225,7 @@ class Cron(Struct, frozen=True):
                 until = moment
 
     def _shifts(self, after: datetime, until: datetime | None) -> Iterator[Shift]:
-        end = whole(until) if until else after + _YEAR
+        end = min(whole(until), after + _CENTURY) if until else after + _YEAR
         while shift := first_shift(self.zone, after, end):
             yield shift
             if until is None:

@@ -24,7 +24,7 @@ from queuectl.service.transfer.tally import Imported, OnConflict
 from queuectl.store.protocol import Added, Store
 
 BATCH, BATCH_BYTES = 500, 8 << 20
-"""The most jobs, and about the most bytes of output, that are in memory."""
+"""The most jobs, and about the most bytes of jobs and their output, that are in memory."""
 WRITE_CHUNKS, WRITE_BYTES = 256, 1 << 20
 """The most chunks, and about the most bytes, of one write of output."""
 
@@ -60,9 +60,10 @@ class Arrivals:
         """Whether the batch has no job."""
         return not self._items
 
-    def add(self, job: Job) -> Item:
-        """Take a job into the batch."""
+    def add(self, job: Job, size: int) -> Item:
+        """Take a job into the batch. `size`: of its line, in bytes."""
         self._items.append(Item(job))
+        self._bytes += size
         return self._items[-1]
 
     def add_output(self, item: Item, chunk: Chunk) -> None:
@@ -216,7 +217,7 @@ class Arrivals:
                 self._done.replaced += 1
             else:
                 self._refuse(item, Added("conflict", present))
-        self._highest, self._items = last, []
+        self._highest, self._items, self._bytes = last, [], 0
 
 
 def delete_ended(store: Store, job: Job) -> bool:

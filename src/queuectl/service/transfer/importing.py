@@ -74,7 +74,7 @@ class Importer:
         if line.kind == "export":
             self._exported_at = _time_of(line)
         elif line.kind == "job":
-            self._last = self._arrivals.add(self._job(line))
+            self._last = self._arrivals.add(self._job(line), line.size)
         elif line.kind in entries.TABLES:
             entries.take(self._store, line, self.done, self._on_conflict, dry_run=self._dry_run)
 

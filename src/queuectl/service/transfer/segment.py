@@ -42,11 +42,12 @@ class Foreign(CommandFailed):
 
 
 class Line(Struct, frozen=True):
-    """One line of a segment: the header (`export`), the end (`end`), or one of `KINDS`."""
+    """One line of a segment: the header (`export`), the end (`end`), or one of `KINDS`. `size` is in bytes."""
 
     number: int
     kind: str
     fields: dict[str, Any]
+    size: int
 
 
 class SegmentWriter:
@@ -161,7 +162,7 @@ def _line(raw: bytes, number: int) -> Line:
                 f"line {number} has the unknown kind {kind!r}; this program reads format {FORMAT}", _LATER
             )
         )
-    return Line(number, str(kind), fields)
+    return Line(number, str(kind), fields, len(raw))
 
 
 def _check_version(header: dict[str, Any], number: int) -> None:
