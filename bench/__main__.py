@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from bench.bulk import BULK
 from bench.over_http import HTTP
 from bench.rows import ROWS
 from bench.transfer import TRANSFER
@@ -20,7 +21,8 @@ RESULTS = Path(__file__).parent / "results" / "results.jsonl"
 def main() -> int:
     """Run the rows that are named, or all; exit 1 if a goal is missed."""
     options = _options()
-    rows = ROWS | TRANSFER | {name: partial(row, options.scale) for name, row in HTTP.items()}
+    scaled = {name: partial(row, options.scale) for name, row in (BULK | HTTP).items()}
+    rows = ROWS | TRANSFER | scaled
     names = [each for name in options.rows or rows for each in (HTTP if name == "http" else (name,))]
     unknown = [name for name in names if name not in rows]
     if unknown:
@@ -54,7 +56,7 @@ def _options() -> argparse.Namespace:
         "--scale",
         type=float,
         default=1.0,
-        help="make the rows of the server smaller: their goals say nothing then",
+        help="make the rows of the server and of operations smaller: their goals say nothing then",
     )
     return parser.parse_args()
 

@@ -139,18 +139,6 @@ def status(kind: Kind = "sqlite") -> Row:
     return Row("status", f"{middle:.0f} ms", "≤ 150 ms", middle <= 150, "1,000,000 finished, 100,000 pending")
 
 
-def cancel(kind: Kind = "sqlite", goal: float = 10.0) -> Row:
-    """`queuectl cancel` of many waiting jobs by a filter."""
-    with place(kind) as here:
-        pile(here, WAITING)
-        words = ("cancel", "--where", "state:pending", "--yes", "-q")
-        took = timed(lambda: here.run(*words))
-        store = here.store()
-        assert store.counts(Filter()).states() == {"cancelled": WAITING}
-        store.close()
-    return Row("cancel", f"{took:.1f} s", f"≤ {goal:.0f} s", took <= goal, f"{WAITING:,} pending jobs")
-
-
 def idle(kind: Kind = "sqlite") -> Row:
     """What a worker costs that has nothing to do."""
     with place(kind) as here, here.worker("--count", "2") as worker:
@@ -402,7 +390,7 @@ def listed(values: list[float]) -> str:
 
 
 ROWS: dict[str, Callable[[], Row]] = {
-    **{row.__name__: row for row in (noop, backlog, bulk, cold, latency, status, cancel, idle, yes)},  # type: ignore[attr-defined]
+    **{row.__name__: row for row in (noop, backlog, bulk, cold, latency, status, idle, yes)},  # type: ignore[attr-defined]
     "noop-postgres": partial(noop, "postgres", 0.60),
     **{f"{row.__name__}-postgres": partial(row, "postgres") for row in (backlog, latency, status, idle)},
     "noop-mongodb": partial(noop, "mongodb", 0.45),
@@ -414,10 +402,6 @@ ROWS: dict[str, Callable[[], Row]] = {
     "noop-archived": partial(noop, "archived", 0.60),
     **{f"{row.__name__}-redis": partial(row, "redis") for row in (backlog, latency, status, idle)},
     **{f"{row.__name__}-archived": partial(row, "archived") for row in (backlog, latency, status, idle)},
-    "cancel-postgres": partial(cancel, "postgres", 20.0),
-    "cancel-mongodb": partial(cancel, "mongodb", 20.0),
-    "cancel-redis": partial(cancel, "redis", 20.0),
-    "cancel-archived": partial(cancel, "archived", 20.0),
 }
 
 __all__ = ["QUEUECTL", "ROWS", "Row"]

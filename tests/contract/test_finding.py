@@ -130,6 +130,8 @@ WANTED = [
     Filter(id_prefix="x%"),
     Filter(id_prefix="child"),
     Filter(id_prefix=""),
+    Filter(ids=("x-dead", "child", "nobody")),
+    Filter(ids=("x-dead", "y-dead"), id_prefix="x-"),
     Filter(number=3),
     Filter(unique_key="k4"),
     Filter(unique_key="k2"),

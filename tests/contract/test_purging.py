@@ -39,6 +39,16 @@ def test_a_filter_limits_the_deleted_jobs(store: Store) -> None:
     assert store.purge(Filter(queue="x"), 9) == ["older-x"]
 
 
+@pytest.mark.doubles
+def test_ids_limit_the_deleted_jobs(store: Store) -> None:
+    store.add([in_state(state, state) for state in STATES])
+    last = store.get(["dead"])["dead"].finished_at
+    assert last is not None
+    assert store.purge(Filter(ids=("dead", "completed"), ended_before=last), 2) == []
+    assert set(store.purge(Filter(ids=("dead", "held", "nobody", "completed")), 4)) == {"dead", "completed"}
+    assert set(store.get(list(STATES))) == set(STATES) - {"dead", "completed"}
+
+
 def test_no_entry_of_a_deleted_job_is_left(store: Store) -> None:
     [job] = [
         a.job for a in store.add([new_job("a", after=(Parent("p"),), unique_key="k", batch="b", tags=("t",))])

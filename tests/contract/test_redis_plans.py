@@ -135,6 +135,8 @@ WORKS: dict[str, Callable[[Any], Any]] = {
     "by number": lambda store: store.find(Filter(number=7), Page()),
     "by key": lambda store: store.find(Filter(unique_key="k7"), Page()),
     "by a whole id": lambda store: store.find(Filter(id_prefix="parent"), Page(limit=2)),
+    "by ids": lambda store: store.find(Filter(ids=("p3", "p4", "nobody")), Page()),
+    "purge of some ids": lambda store: store.purge(Filter(ids=("c0", "x1", "p3")), 3),
     "by parent": lambda store: store.find(Filter(waiting_for=("parent",)), Page()),
     "by worker": lambda store: store.find(Filter(worker="w1"), Page(limit=1)),
     "blocked": lambda store: store.find(Filter(states=frozenset(("blocked",))), Page()),

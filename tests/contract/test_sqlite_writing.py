@@ -260,6 +260,7 @@ def test_frequent_statements_use_their_index(store: SqliteStore, sql: str, index
         (Filter(unique_key="k"), "job_key"),
         (Filter(waiting_for=("p",)), "waiting USING PRIMARY KEY"),
         (Filter(id_prefix="x"), "sqlite_autoindex_job_1"),
+        (Filter(ids=("x", "y")), "sqlite_autoindex_job_1"),
         (Filter(number=5), "INTEGER PRIMARY KEY (rowid=?)"),
     ],
     ids=named,

@@ -18,6 +18,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     created_since   created at or after
     ended_before    ended before (only jobs that ended)
     id_prefix       id begins with
+    ids             the jobs with these ids
     number          the job with this number
     unique_key      the jobs with this key
     waiting_for     jobs that wait for one of these parents, or were cancelled because of it
@@ -31,6 +32,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     created_since: datetime | None = None
     ended_before: datetime | None = None
     id_prefix: str | None = None
+    ids: tuple[str, ...] = ()
     number: int | None = None
     unique_key: str | None = None
     waiting_for: tuple[str, ...] = ()
@@ -113,6 +115,7 @@ def matches(job: Job, wanted: Filter) -> bool:
         and (wanted.created_since is None or job.created_at >= wanted.created_since)
         and (wanted.ended_before is None or _ended_before(job, wanted.ended_before))
         and (wanted.id_prefix is None or job.id.startswith(wanted.id_prefix))
+        and (not wanted.ids or job.id in wanted.ids)
         and (wanted.number is None or job.number == wanted.number)
         and (wanted.unique_key is None or job.spec.unique_key == wanted.unique_key)
         and (not wanted.waiting_for or not set(wanted.waiting_for).isdisjoint(job.waiting_for))

@@ -7,7 +7,7 @@ that the rule refuses does not stop the others.
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -23,6 +23,7 @@ from queuectl.errors import (
     Conflict,
     InvalidInput,
     OutcomeUnknown,
+    QueuectlError,
     StoreError,
 )
 from queuectl.service import maintenance, paging, unreadable
@@ -123,7 +124,17 @@ def delete(store: Store, ids: Sequence[str], *, version: int | None = None) -> l
     # Before the delete: how a parent ended is known only as long as the parent is stored.
     maintenance.unblock_children(store, [id for id, job in jobs.items() if job.ended])
     damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
-    return [*(_deleted(store, job, version, exactly=chosen) for job in jobs.values()), *damaged]
+    refusals = {id: why for id, job in jobs.items() if (why := _keeps(job, version))}
+    ended = [job for id, job in jobs.items() if id not in refusals]
+    gone = maintenance.delete_ended(store, ended, exactly=chosen or version is not None)
+    for job in ended:
+        if job.id not in gone:  # another process has retried or deleted the job meanwhile
+            refusals[job.id] = Conflict(f"job {handle(job)} is no longer {job.state}")
+    changes = (
+        Change(id, job, refusals[id]) if id in refusals else Change(id, job, before=job)
+        for id, job in jobs.items()
+    )
+    return [*changes, *damaged]
 
 
 def purge(store: Store, wanted: Filter) -> int:
@@ -270,21 +281,16 @@ def _settled(store: Store, changes: list[Change]) -> list[Change]:
     return [replace(change, job=fresh.get(change.id, change.job)) for change in changes]
 
 
-def _deleted(store: Store, job: Job, version: int | None, *, exactly: bool = False) -> Change:
-    """Delete one job. With a version, or `exactly`, only the job as it was read, not after a retry and another end."""
+def _keeps(job: Job, version: int | None) -> QueuectlError | None:
+    """The refusal to delete a job that has another version, or has not ended."""
     try:
         refuse_changed(job, version)
     except Changed as changed:
-        return Change(job.id, job, changed)
-    if not job.ended:
-        why = f"job {handle(job)} is {job.state}: only ended jobs can be deleted"
-        return Change(job.id, job, Conflict(why, f"queuectl cancel {handle(job)}"))
-    # An ended job changes only by a retry, and a retried job ends later. So the end stands for the version here.
-    ended = job.finished_at + timedelta(microseconds=1) if (version or exactly) and job.finished_at else None
-    if store.purge(Filter(id_prefix=job.id, number=job.number, ended_before=ended), 1):
-        return Change(job.id, job, before=job)
-    # Another process has retried the job meanwhile.
-    return Change(job.id, job, Conflict(f"job {handle(job)} is no longer {job.state}"))
+        return changed
+    if job.ended:
+        return None
+    why = f"job {handle(job)} is {job.state}: only ended jobs can be deleted"
+    return Conflict(why, f"queuectl cancel {handle(job)}")
 
 
 def _discarded(store: Store, each: Unreadable) -> Change:

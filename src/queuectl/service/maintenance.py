@@ -149,6 +149,19 @@ def purge_expired(store: Store, settings: Settings) -> int:
     return count
 
 
+def delete_ended(store: Store, jobs: Sequence[Job], *, exactly: bool = True) -> set[str]:
+    """Delete these ended jobs with their output, in one call. Returns the ids of the deleted jobs.
+
+    `exactly`: only the jobs as they were read. An ended job changes only by a retry, and a retried job ends after it
+    was read here, so later than all of these jobs. So their last end stands for their versions.
+    """
+    last = max((job.finished_at for job in jobs if job.finished_at), default=None)
+    if last is None:
+        return set()
+    ended = last + timedelta(microseconds=1) if exactly else None
+    return set(store.purge(Filter(ids=tuple(job.id for job in jobs), ended_before=ended), len(jobs)))
+
+
 def forget_lost(store: Store, silence: timedelta) -> None:
     """Remove the workers from the registry that sent no heartbeat for this long and have no claims."""
     oldest = store.now() - silence

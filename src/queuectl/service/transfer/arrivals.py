@@ -6,7 +6,6 @@ An import that finds an arriving job finishes it, so a killed import is repeated
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
 
 from msgspec.structs import replace
 
@@ -15,7 +14,6 @@ from queuectl.domain.arrival import arriving, renumbered, without_key
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter
 from queuectl.errors import CommandFailed, Conflict
 from queuectl.service import maintenance
 from queuectl.service.changing import TRIES
@@ -158,7 +156,7 @@ class Arrivals:
     def _replace(self, item: Item, present: Job) -> None:
         """Replace a stored job that has ended: delete it, then add the job of the file with the same id."""
         maintenance.unblock_children(self._store, [present.id])
-        if delete_ended(self._store, present):
+        if maintenance.delete_ended(self._store, [present]):
             item.is_settled = False
             self._done.replaced += 1
             self._add([item])
@@ -218,16 +216,6 @@ class Arrivals:
             else:
                 self._refuse(item, Added("conflict", present))
         self._highest, self._items, self._bytes = last, [], 0
-
-
-def delete_ended(store: Store, job: Job) -> bool:
-    """Delete an ended job with its output, unless the job has changed since it was read.
-
-    An ended job changes only by a retry, and a retried job ends later. So the end stands for the version here.
-    """
-    assert job.finished_at is not None
-    ended = job.finished_at + timedelta(microseconds=1)
-    return bool(store.purge(Filter(id_prefix=job.id, number=job.number, ended_before=ended), 1))
 
 
 def _as_stored(item: Item) -> Job:

@@ -4,7 +4,6 @@ If it is killed, the jobs of one batch may be in the file and in the store; the 
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from msgspec.structs import replace
@@ -13,21 +12,17 @@ from queuectl import crashpoint
 from queuectl.domain.job import TERMINAL, Job
 from queuectl.domain.query import Filter, Page
 from queuectl.service import maintenance
-from queuectl.service.transfer.arrivals import delete_ended
 from queuectl.service.transfer.exporting import PAGE, write_job
 from queuectl.service.transfer.files import PurgeFile
 from queuectl.service.transfer.segment import SegmentWriter
 from queuectl.store.protocol import Store
-
-DELETES = 8
-"""How many deletes are sent at once, so that they share the commits of the store."""
 
 
 def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[int]:
     """Move all ended jobs that match into a file. Yields the number of deleted jobs for each batch."""
     wanted = replace(wanted, states=(wanted.states or TERMINAL) & TERMINAL)
     maintenance.unblock_all(store)
-    with closing(PurgeFile(path)) as file, ThreadPoolExecutor(DELETES) as threads:
+    with closing(PurgeFile(path)) as file:
         for jobs in _batches(store, wanted):
             with file.segment() as write:
                 writer = SegmentWriter(write, source, store.now())
@@ -37,7 +32,7 @@ def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[
                 writer.end()
             crashpoint.reach("purge_synced")
             maintenance.unblock_children(store, [job.id for job in jobs])
-            yield sum(threads.map(lambda job: delete_ended(store, job), jobs))
+            yield len(maintenance.delete_ended(store, jobs))
 
 
 def _batches(store: Store, wanted: Filter) -> Iterator[Sequence[Job]]:

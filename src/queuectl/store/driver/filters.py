@@ -62,7 +62,7 @@ _FIELDS = tuple(field for field in Filter.__struct_fields__ if field != "states"
 def _bound(field: str, value: Any) -> list[Any]:
     if field in ("created_since", "ended_before"):
         return [codec.micros(value)]
-    if field == "waiting_for":
+    if field in ("waiting_for", "ids"):
         return [codec.to_json(value)]
     # No id contains the last Unicode character, so this is the range of the prefix in the index of ids.
     return [value, f"{value}\U0010ffff"] if field == "id_prefix" else [value]

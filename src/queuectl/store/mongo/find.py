@@ -167,6 +167,7 @@ _TERMS: dict[str, Any] = {
     "created_since": lambda bound: {"created_at": {"$gte": bound[0]}},
     "ended_before": lambda bound: {"finished_at": {"$lt": bound[0]}, "live": {"$exists": False}},
     "id_prefix": lambda bound: {"id": {"$gte": bound[0], "$lte": bound[1]}},
+    "ids": lambda bound: {"$and": [{"id": {"$in": json.decode(bound[0])}}]},  # `id_prefix` sets `id`
     "number": lambda bound: {"_id": bound[0]},
     "unique_key": lambda bound: {"unique_key": bound[0]},
     "waiting_for": lambda bound: {"waiting_for": {"$in": json.decode(bound[0])}},

@@ -34,6 +34,8 @@ _TERMS = {
     "ended_before": "finished_at < %s",
     # A subquery finds these numbers first. Otherwise the planner would read all jobs in order until enough match.
     "id_prefix": "r.number = ANY (ARRAY(SELECT number FROM {schema}.body WHERE id BETWEEN %s AND %s))",
+    "ids": """r.number = ANY (ARRAY(SELECT number FROM {schema}.body
+        WHERE id = ANY (ARRAY(SELECT json_array_elements_text(%s::json)))))""",
     "number": "number = %s",
     "unique_key": _BODY + "unique_key = %s)",
     "waiting_for": "waiting_for ?| ARRAY(SELECT json_array_elements_text(%s::json))",

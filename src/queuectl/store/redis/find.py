@@ -99,6 +99,8 @@ def _latest(
 def _candidates(line: Line, wanted: Filter) -> list[bytes | str] | None:
     if wanted.number is not None:
         return [f"{wanted.number:016}"]
+    if wanted.ids:
+        return _numbers(line, wanted.ids)
     if wanted.worker is not None:
         return list(line.call("ZRANGE", line.key("leased"), 0, -1))
     if wanted.waiting_for:
@@ -115,7 +117,11 @@ def _beginning(line: Line, prefix: str) -> list[bytes | str] | None:
     names, first, last = line.key("names"), f"[{prefix}", f"[{prefix}\U0010ffff"
     if line.call("ZLEXCOUNT", names, first, last) > FEW:
         return None
-    ids = line.call("ZRANGEBYLEX", names, first, last)
+    return _numbers(line, line.call("ZRANGEBYLEX", names, first, last))
+
+
+def _numbers(line: Line, ids: Sequence[bytes | str]) -> list[bytes | str]:
+    """The numbers of the jobs with these ids."""
     return [number for number in line.call("HMGET", line.key("ids"), *ids) if number] if ids else []
 
 

@@ -41,6 +41,7 @@ _TERMS = {
     "created_since": "created_at >= ?",
     "ended_before": f"finished_at < ? AND {ENDED}",
     "id_prefix": "(id BETWEEN ? AND ?)",
+    "ids": "id IN (SELECT value FROM json_each(?))",
     "number": "job.number = ?",
     "unique_key": "unique_key = ? AND unique_key IS NOT NULL",
     "waiting_for": "job.number IN (SELECT child FROM waiting WHERE parent IN (SELECT value FROM json_each(?)))",
