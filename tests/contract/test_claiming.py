@@ -14,7 +14,7 @@ from factories import LEASE, NOW, in_state, new_job, statuses
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 
 def claim(store: Store, limit: int = 10, queues: tuple[str, ...] = (), worker: str = "w1") -> list[str]:
@@ -23,7 +23,7 @@ def claim(store: Store, limit: int = 10, queues: tuple[str, ...] = (), worker: s
 
 def configure(store: Store, queue: str, **setting: Any) -> None:
     entry = store.read_table("queues").get(queue)
-    assert store.compare_and_swap("queues", queue, setting, entry.version if entry else 0)
+    assert store.swap([Swap("queues", queue, setting, entry.version if entry else 0)])[0]
 
 
 @pytest.mark.doubles

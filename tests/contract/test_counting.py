@@ -9,7 +9,7 @@ from factories import LEASE, NOW, in_state, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Counts, Filter, Page
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 
 def counted(store: Store, wanted: Filter) -> Counts:
@@ -110,7 +110,7 @@ def test_a_job_whose_retry_is_due_waits_since_its_retry_time(store: Store, clock
 
 def test_due_since_includes_paused_queues(store: Store) -> None:
     store.add([new_job("a", queue="x")])
-    store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
+    store.swap([Swap("queues", "x", {"paused": True, "limit": None}, 0)])
     assert store.due_since() == {"x": NOW}
 
 

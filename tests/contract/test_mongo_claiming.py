@@ -17,7 +17,7 @@ from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.mongo import MongoStore, claim, queue_lock, ready_index, write
 from queuectl.store.mongo.store import _SERVER_NOW
-from queuectl.store.protocol import ClaimRequest
+from queuectl.store.protocol import ClaimRequest, Swap
 
 Opener = Callable[[], MongoStore]
 
@@ -56,7 +56,7 @@ class TestQueueLock:
         monkeypatch.setattr(queue_lock, "GUARD_INTERVAL", 300_000)
 
     def limit(self, store: MongoStore, limit: int) -> None:
-        assert store.compare_and_swap("queues", "default", {"paused": False, "limit": limit}, 0)
+        assert store.swap([Swap("queues", "default", {"paused": False, "limit": limit}, 0)])[0]
 
     def fill(self, store: MongoStore, count: int) -> None:
         now = store.now()
@@ -149,7 +149,7 @@ class TestQueueLock:
         self.fill(store, 1)
         self.limit(store, 1)
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
-        assert store.compare_and_swap("queues", "default", None, 1)
+        assert store.swap([Swap("queues", "default", None, 1)])[0]
         assert [job.id for job in late.finish()] == ["j0"]
 
     def test_a_claim_after_a_change_of_the_limit_uses_the_new_limit(
@@ -159,7 +159,7 @@ class TestQueueLock:
         self.fill(store, 5)
         self.limit(store, 5)
         late = claiming_by_hand(ground).until("shared.find_one_and_update")
-        assert store.compare_and_swap("queues", "default", {"paused": False, "limit": 2}, 1)
+        assert store.swap([Swap("queues", "default", {"paused": False, "limit": 2}, 1)])[0]
         assert len(late.finish()) == 2
 
     def test_the_queue_lock_is_taken_only_if_a_job_can_be_claimed(
@@ -173,7 +173,7 @@ class TestQueueLock:
         store = opened()
         now = store.now()
         for n in range(5):
-            assert store.compare_and_swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+            assert store.swap([Swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)])[0]
         store.add([new_job(f"free{n}", now=now, run_at=now) for n in range(2)])
         store.add([new_job(f"j{n}", now=now, run_at=now, queue=f"q{n % 5}") for n in range(20)])
         assert [job.id for job in store.claim("w1", (), 2, LEASE)] == ["free0", "free1"]
@@ -206,7 +206,7 @@ class TestQueueLock:
         store = opened()
         self.fill(store, 1)
         late = claiming_by_hand(ground).until("jobs.update_many")
-        assert store.compare_and_swap("queues", "default", {"paused": True, "limit": None}, 0)
+        assert store.swap([Swap("queues", "default", {"paused": True, "limit": None}, 0)])[0]
         looked = server_time(ground)
         eventually(lambda: server_time(ground) > looked + 300_000)
         assert late.finish() == []

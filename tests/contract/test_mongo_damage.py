@@ -15,7 +15,7 @@ from queuectl.clock import boottime
 from queuectl.domain.query import Counts, Filter, Page
 from queuectl.errors import InvalidInput, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from queuectl.store.mongo import MongoStore, schema
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 from servers.mongo import GivenMongo, MongoServer, fail_command
 from servers.proxy import Proxy
 
@@ -43,7 +43,7 @@ def test_other_unreadable_documents_are_reported(
     ground: MongoGround, store: Store, collection: str, change: dict[str, Any], verb: Any
 ) -> None:
     store.add([new_job("a")])
-    assert store.compare_and_swap("queues", "default", {"paused": False, "limit": None}, 0)
+    assert store.swap([Swap("queues", "default", {"paused": False, "limit": None}, 0)])[0]
     ground.base[collection].update_one({}, change)
     with pytest.raises(StoreUnusable, match="cannot read"):
         verb(store)
@@ -98,7 +98,7 @@ def test_a_verb_with_many_requests_ends_within_its_timeout(
     near = ground.open()
     for n in range(30):
         near.add([new_job(f"j{n}", queue=f"q{n}")])
-        assert near.compare_and_swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)
+        assert near.swap([Swap("queues", f"q{n}", {"paused": False, "limit": 1}, 0)])[0]
     url = mongo_server.url(ground.name, host=mongo_proxy.host, port=mongo_proxy.port)
     with closing(MongoStore(url, patience=2.0, clock=ground.clock)) as far:
         far.get(["a"])

@@ -17,6 +17,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.store.mongo import MongoStore, write
+from queuectl.store.protocol import Swap
 from servers.mongo import MongoServer, connect
 from servers.replica_set import Member, ReplicaSet
 
@@ -130,9 +131,9 @@ def test_a_repeated_write_without_a_majority_is_never_acknowledged(
                 lambda: far.session.write(lambda base: write._insert(base, rival, now)),
                 lambda: far.save([done]),
                 lambda: far.save([done]),
-                lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0),
-                lambda: far.compare_and_swap("queues", "q", {"paused": False}, 0),
-                lambda: far.compare_and_swap("queues", "q", {"paused": False}, 7),
+                lambda: far.swap([Swap("queues", "q", {"paused": True}, 0)])[0],
+                lambda: far.swap([Swap("queues", "q", {"paused": False}, 0)])[0],
+                lambda: far.swap([Swap("queues", "q", {"paused": False}, 7)])[0],
             ):
                 with pytest.raises(OutcomeUnknown):
                     verb()

@@ -25,7 +25,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import worker_status
 from queuectl.store.mongo import MongoStore
-from queuectl.store.protocol import AttemptRef, Entry, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store, Swap
 from servers.mongo import GivenMongo, MongoServer
 from servers.proxy import Proxy
 from servers.replica_set import ReplicaSet
@@ -136,7 +136,7 @@ class TestLostReplies:
         self, ground: MongoGround, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a"), new_job("b")])
-        near.compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        near.swap([Swap("queues", "default", {"paused": False, "limit": 1}, 0)])
         self.lost(mongo_proxy, "findAndModify", "shared", lambda: far.claim("w1", (), 1, LEASE))
         assert near.counts(Filter()).of("processing") == 0
         ground.clock.step(seconds=5)
@@ -175,18 +175,18 @@ class TestLostReplies:
         assert far.write_output((), trims) == set()
         assert [chunk.n for chunk in near.read_output(job.attempt_id or "", 0)] == [1, 3]
 
-    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+    def test_a_swap_of_one_entry_is_stored_once(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
         self.lost(
-            mongo_proxy, "insert", "shared", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0)
+            mongo_proxy, "insert", "shared", lambda: far.swap([Swap("queues", "q", {"paused": True}, 0)])[0]
         )
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
+        assert far.swap([Swap("queues", "q", {"paused": True}, 0)])[0] is False
         self.lost(
-            mongo_proxy, "update", "shared", lambda: far.compare_and_swap("queues", "q", {"paused": False}, 1)
+            mongo_proxy, "update", "shared", lambda: far.swap([Swap("queues", "q", {"paused": False}, 1)])[0]
         )
         assert near.read_table("queues") == {"q": Entry({"paused": False}, 2)}
-        self.lost(mongo_proxy, "delete", "shared", lambda: far.compare_and_swap("queues", "q", None, 2))
-        assert far.compare_and_swap("queues", "q", None, 0) is True
+        self.lost(mongo_proxy, "delete", "shared", lambda: far.swap([Swap("queues", "q", None, 2)])[0])
+        assert far.swap([Swap("queues", "q", None, 0)])[0] is True
 
     def test_heartbeat_instruction_and_forget_are_stored(
         self, near: Store, far: Store, mongo_proxy: Proxy
@@ -277,8 +277,8 @@ class TestReplicaSetRepeatsWrites:
         assert proxy.lost.is_set()
         assert {job.version for job in near.get(["a", "b"]).values()} == {taken[0].version + 1}
         proxy.lose_reply(asks("update", "shared"))
-        assert near.compare_and_swap("queues", "q", {"paused": True}, 0)
-        assert far.compare_and_swap("queues", "q", {"paused": False}, 1)
+        assert near.swap([Swap("queues", "q", {"paused": True}, 0)])[0]
+        assert far.swap([Swap("queues", "q", {"paused": False}, 1)])[0]
         assert proxy.lost.is_set()
         proxy.lose_reply(asks("findAndModify", "workers"))
         assert far.heartbeat(worker("w1")) is None
@@ -318,7 +318,7 @@ class TestSilence:
         self, near: Store, far: Store, mongo_proxy: Proxy
     ) -> None:
         near.add([new_job("a")])
-        near.compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        near.swap([Swap("queues", "default", {"paused": False, "limit": 1}, 0)])
         mongo_proxy.black_hole_reply(asks("update", "jobs"))
         began = time.monotonic()
         with pytest.raises(OutcomeUnknown):

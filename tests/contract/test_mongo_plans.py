@@ -21,7 +21,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.store.mongo import documents, ended_counts
 from queuectl.store.mongo.claim import PROMOTED_AT_ONCE
 from queuectl.store.mongo.documents import standing
-from queuectl.store.protocol import AttemptRef
+from queuectl.store.protocol import AttemptRef, Swap
 from servers.mongo import GivenMongo, MongoServer
 
 MANY, MANY_PROOF = 4_000, 20_000
@@ -127,10 +127,10 @@ def _printed(store: Any) -> None:
 
 
 def _limited(store: Any) -> None:
-    assert store.compare_and_swap("queues", "busy", {"paused": False, "limit": 1000}, 0)
+    assert store.swap([Swap("queues", "busy", {"paused": False, "limit": 1000}, 0)])[0]
     _claimed(store)
     _claimed(store, "busy", "other")
-    assert store.compare_and_swap("queues", "busy", None, 1)
+    assert store.swap([Swap("queues", "busy", None, 1)])[0]
 
 
 def _retried(store: Any) -> None:

@@ -23,7 +23,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import worker_status
 from queuectl.store.postgres import PostgresStore
-from queuectl.store.protocol import AttemptRef, Entry, Store
+from queuectl.store.protocol import AttemptRef, Entry, Store, Swap
 from servers.postgres import GivenServer, PostgresServer
 from servers.proxy import Proxy
 
@@ -120,10 +120,10 @@ class TestLostReplies:
         assert far.write_output(chunks) == set()
         assert near.read_output(job.attempt_id or "", 0) == chunks
 
-    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, b".swap(", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+    def test_a_swap_of_one_entry_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+        self.lost(proxy, b".swap(", lambda: far.swap([Swap("queues", "q", {"paused": True}, 0)])[0])
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
+        assert far.swap([Swap("queues", "q", {"paused": True}, 0)])[0] is False
 
     def test_heartbeat_and_instruction_are_stored(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, b"INSERT INTO", lambda: far.heartbeat(worker("w1")))

@@ -26,7 +26,7 @@ from queuectl.store.driver.server_clock import ServerClock
 from queuectl.store.driver.set_aside import SetAside
 from queuectl.store.postgres import PostgresStore, claim, connect, output
 from queuectl.store.postgres.connect import Line
-from queuectl.store.protocol import ClaimRequest, Store, Subscription
+from queuectl.store.protocol import ClaimRequest, Store, Subscription, Swap
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -332,7 +332,7 @@ class TestConcurrentClaims:
     def test_the_second_claim_of_a_limited_queue_waits_for_the_first(
         self, ground: PostgresGround, lines: tuple[Line, Line]
     ) -> None:
-        assert ground.open().compare_and_swap("queues", "default", {"paused": False, "limit": 1}, 0)
+        assert ground.open().swap([Swap("queues", "default", {"paused": False, "limit": 1}, 0)])[0]
         first, second = lines
         answers: list[list[str]] = []
         waiting = threading.Thread(target=lambda: answers.append(self.claim(second)))

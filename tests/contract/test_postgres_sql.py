@@ -19,7 +19,7 @@ from queuectl.service.enqueueing import Enqueuer, enqueue
 from queuectl.service.request.fields import convert_request
 from queuectl.service.request.spec import Defaults
 from queuectl.store.postgres import PostgresStore
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 from servers.bouncer import Bouncer
 from servers.postgres import GivenServer, PostgresServer
 
@@ -145,7 +145,7 @@ def test_a_job_from_sql_equals_the_job_of_the_program(
     store: Store, caller: Caller, shared: dict[str, str], fields: dict[str, Any]
 ) -> None:
     for key, text in shared.items():
-        assert store.compare_and_swap("settings", key, {"value": text}, 0)
+        assert store.swap([Swap("settings", key, {"value": text}, 0)])[0]
     as_json = {
         name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()
     }

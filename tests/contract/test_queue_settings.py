@@ -12,7 +12,7 @@ from contract.grounds import Ground, ground_of
 from contract.test_unreadable import tamper
 from factories import LEASE, new_job
 from queuectl.domain.queue import QueueSettings
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 WANTED, PROCESSING = 3, 1
 CASES: tuple[tuple[dict[str, Any], int], ...] = (
@@ -60,7 +60,7 @@ def test_a_claim_takes_as_many_jobs_as_the_capacity_allows(ground: Ground, kind:
     store.add([new_job(f"{name}-{n}", queue=name) for name in names for n in range(5)])
     for name, (entry, _) in zip(names, CASES, strict=True):
         assert len(store.claim("w1", (name,), PROCESSING, LEASE)) == PROCESSING
-        assert store.compare_and_swap("queues", name, {"paused": False}, 0)
+        assert store.swap([Swap("queues", name, {"paused": False}, 0)])[0]
         tamper(ground, "queues", name, json.dumps(entry))
     found = {name: len(store.claim("w2", (name,), WANTED, LEASE)) for name in names}
     assert found == {name: capacity for name, (_, capacity) in zip(names, CASES, strict=True)}

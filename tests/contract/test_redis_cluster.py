@@ -16,6 +16,7 @@ from facts import eventually
 from queuectl.domain import topics
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
+from queuectl.store.protocol import Swap
 from queuectl.store.redis import RedisStore, write
 from servers.redis import RedisServer
 from servers.redis_cluster import RedisCluster, replica_in
@@ -145,7 +146,7 @@ def test_no_change_is_made_while_the_queue_is_being_moved(
             for verb in (
                 lambda handle=handle: handle.add([new_job("b")]),
                 lambda handle=handle: handle.claim("w1", (), 9, LEASE),
-                lambda handle=handle: handle.compare_and_swap("queues", "q", {"paused": True}, 0),
+                lambda handle=handle: handle.swap([Swap("queues", "q", {"paused": True}, 0)])[0],
                 lambda handle=handle: handle.get(["a"]),
             ):
                 with pytest.raises(StoreUnavailable) as caught:

@@ -192,12 +192,12 @@ class TestLostReplies:
         assert far.write_output((), trims) == set()
         assert near.read_output(job.attempt_id or "", 0) == chunks(job, 1, 3)
 
-    def test_a_compare_and_swap_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
-        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", {"paused": True}, 0))
+    def test_a_swap_of_one_entry_is_stored_once(self, near: Store, far: Store, proxy: Proxy) -> None:
+        self.lost(proxy, "swap", lambda: far.swap([Swap("queues", "q", {"paused": True}, 0)])[0])
         assert near.read_table("queues") == {"q": Entry({"paused": True}, 1)}
-        assert far.compare_and_swap("queues", "q", {"paused": True}, 0) is False
-        self.lost(proxy, "swap", lambda: far.compare_and_swap("queues", "q", None, 1))
-        assert far.compare_and_swap("queues", "q", None, 0) is True
+        assert far.swap([Swap("queues", "q", {"paused": True}, 0)])[0] is False
+        self.lost(proxy, "swap", lambda: far.swap([Swap("queues", "q", None, 1)])[0])
+        assert far.swap([Swap("queues", "q", None, 0)])[0] is True
 
     def test_heartbeat_instruction_and_forget_are_stored(self, near: Store, far: Store, proxy: Proxy) -> None:
         self.lost(proxy, "heartbeat", lambda: far.heartbeat(worker("w1")))

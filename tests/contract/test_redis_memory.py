@@ -44,7 +44,7 @@ def store(ground: RedisGround) -> RedisStore:
     store.add([new_job("b")])
     store.add([new_job("later", run_at=NOW + timedelta(minutes=30), priority=1000)])
     store.heartbeat(worker("w1"))
-    store.compare_and_swap("queues", "q", {"paused": True}, 0)
+    store.swap([Swap("queues", "q", {"paused": True}, 0)])
     return store  # type: ignore[return-value]
 
 

@@ -18,7 +18,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store import redis, redis_archive
-from queuectl.store.protocol import AttemptRef
+from queuectl.store.protocol import AttemptRef, Swap
 from queuectl.store.redis import rows, write
 from queuectl.store.redis.scripts import FOLDER, PREFIX, script, uses
 from queuectl.store.redis_archive.scripts import FOLDER as ARCHIVE
@@ -171,7 +171,7 @@ def live(store: Any) -> Iterator[str]:
     assert store.instruct("w1", "drain")
     assert store.pending_instruction("w1") == "drain"
     yield "ask"
-    assert store.compare_and_swap("queues", "default", {"paused": False, "limit": 3}, 0)
+    assert store.swap([Swap("queues", "default", {"paused": False, "limit": 3}, 0)])[0]
     yield "swap"
     assert len(store.find(Filter(), Page()).jobs) == 4
     assert len(store.get(["a", "b"])) == 2

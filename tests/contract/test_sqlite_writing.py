@@ -20,7 +20,7 @@ from queuectl.domain import lifecycle, topics
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
 from queuectl.errors import Conflict, QueuectlError, StoreUnavailable, StoreUnusable
-from queuectl.store.protocol import AttemptRef
+from queuectl.store.protocol import AttemptRef, Swap
 from queuectl.store.sqlite import SqliteStore, claim, find, purge, write
 from queuectl.store.sqlite.saver import Saver
 from queuectl.store.sqlite.sql import FOLDER
@@ -286,7 +286,7 @@ def test_every_statement_has_a_name_and_a_purpose() -> None:
 
 def test_a_poll_that_finds_nothing_writes_nothing(store: SqliteStore) -> None:
     store.add([new_job(queue="x"), new_job(run_at=NOW + timedelta(days=1)), in_state("dead")])
-    store.compare_and_swap("queues", "x", {"paused": True, "limit": None}, 0)
+    store.swap([Swap("queues", "x", {"paused": True, "limit": None}, 0)])
     store.claim("w1", (), 5, LEASE)
     before = store.session.writer._opened().total_changes()
     log = Path(store.session.database.log).stat().st_size

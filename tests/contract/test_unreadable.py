@@ -20,7 +20,7 @@ from queuectl.domain.query import Filter, Page, Unreadable
 from queuectl.domain.queue import QueueChange
 from queuectl.service import commands, queue_status
 from queuectl.store.driver import set_aside
-from queuectl.store.protocol import AttemptRef, Store
+from queuectl.store.protocol import AttemptRef, Store, Swap
 
 NAMES = sorted({name for edits in EDITS.values() for name in edits})
 """Every damage. `make test` shows each one every other day, on one of the stores on which it is possible; `make proof`
@@ -231,7 +231,7 @@ def _statement(ground: SqliteGround) -> Any:
 def test_a_queue_with_damaged_settings_is_paused_and_others_continue(
     ground: Ground, kind: str, store: Store, text: str
 ) -> None:
-    assert store.compare_and_swap("queues", "odd", {"paused": False, "limit": 2}, 0)
+    assert store.swap([Swap("queues", "odd", {"paused": False, "limit": 2}, 0)])[0]
     store.add([new_job("a", queue="odd"), new_job("b")])
     tamper(ground, "queues", "odd", text)
     assert [job.id for job in store.claim("w1", (), 9, LEASE)] == ["b"]

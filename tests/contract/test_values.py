@@ -17,7 +17,7 @@ from queuectl.domain.output import Chunk
 from queuectl.domain.query import Counts, Filter, Page
 from queuectl.service import shapes
 from queuectl.service.worker_status import WorkerStatus
-from queuectl.store.protocol import AttemptRef, Store
+from queuectl.store.protocol import AttemptRef, Store, Swap
 
 PLAIN = (int, float, str, bytes, bool, type(None), datetime, timedelta)
 """The kinds themselves, not what is derived from them."""
@@ -141,7 +141,7 @@ def test_workers_and_shared_tables_consist_of_plain_values(store: Store, other: 
     assert known.holder_pid == BEYOND_53
     encode(shapes.worker(WorkerStatus(known, "running")))
     value = {key: item for key, item in META.items() if key != "huge"}  # jsonb would answer all its digits
-    assert plain(store.compare_and_swap("settings", "k", value, 0)) is True
+    assert plain(store.swap([Swap("settings", "k", value, 0)])[0]) is True
     [entry] = plain(other.read_table("settings")).values()
     assert (entry.value, entry.version) == (value, 1)
 

@@ -11,6 +11,7 @@ from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
+from queuectl.store.protocol import Swap
 
 
 def test_a_job_is_shown_with_its_version_as_etag(server: Client, queue: LocalQueue) -> None:
@@ -112,7 +113,7 @@ def test_a_long_answer_is_compressed_for_a_client_that_accepts_gzip(
 
 
 def test_a_tilde_in_a_path_is_a_slash_in_the_name(server: Client, queue: LocalQueue) -> None:
-    queue._store.compare_and_swap("queues", "eu/mail", {"paused": True}, 0)
+    queue._store.swap([Swap("queues", "eu/mail", {"paused": True}, 0)])
     assert server("GET", "/v1/queues/eu~mail").document["queue"]["name"] == "eu/mail"
     assert server("PATCH", "/v1/queues/eu~mail", {"paused": False}).document["queue"]["paused"] is False
     assert server("GET", "/v1/jobs/a~b").document["detail"] == "there is no job 'a/b'"

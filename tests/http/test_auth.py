@@ -23,6 +23,7 @@ from queuectl.http.server_state import ServerState
 from queuectl.http.table import PROBES, NoBody, Route, checked
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
+from queuectl.store.protocol import Swap
 from queuectl.store.sqlite import SqliteStore
 
 WRONG = ("bad", "revoked", "expired")
@@ -114,7 +115,7 @@ def expire(store: SqliteStore, name: str) -> None:
     token = tokens.token_of(name, entry.value)
     assert token is not None
     ended = replace(token, expires_at=token.created_at - timedelta(seconds=1))
-    assert store.compare_and_swap("tokens", name, tokens.entry(ended), entry.version)
+    assert store.swap([Swap("tokens", name, tokens.entry(ended), entry.version)])[0]
 
 
 def expected(route: Route, asked: Asked) -> int | None:

@@ -36,7 +36,7 @@ from queuectl.domain.query import Filter, Found, Page
 from queuectl.errors import Conflict
 from queuectl.store.memory import MemoryStore
 from queuectl.store.mongo import ended_counts
-from queuectl.store.protocol import Added, AttemptRef, Store
+from queuectl.store.protocol import Added, AttemptRef, Store, Swap
 from queuectl.store.sqlite import SqliteStore
 
 IDS = st.integers(0, 11).map("j{}".format)
@@ -223,7 +223,7 @@ class SideBySide(RuleBasedStateMachine):
     )
     def configure(self, queue: str, paused: bool, limit: int | None, version: int) -> None:
         self.all(
-            lambda store: store.compare_and_swap("queues", queue, {"paused": paused, "limit": limit}, version)
+            lambda store: store.swap([Swap("queues", queue, {"paused": paused, "limit": limit}, version)])[0]
         )
 
     @invariant()

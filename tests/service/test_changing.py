@@ -535,7 +535,7 @@ class TestQueues:
         commands.change_queue(store, "q", QueueChange(limit=3), version=0)
         with pytest.raises(Changed, match="version 1, not 0"):
             commands.change_queue(store, "q", QueueChange(limit=4), version=0)
-        overtaken.before("compare_and_swap", lambda: commands.change_queue(store, "q", QueueChange(limit=5)))
+        overtaken.before("swap", lambda: commands.change_queue(store, "q", QueueChange(limit=5)))
         with pytest.raises(Changed, match="version 2, not 1"):
             commands.change_queue(overtaken, "q", QueueChange(paused=True), version=1)
         assert store.read_table("queues")["q"].value == {"paused": False, "limit": 5}
@@ -548,7 +548,7 @@ class TestQueues:
     def test_a_pause_keeps_a_limit_that_is_set_at_the_same_moment(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before("compare_and_swap", lambda: commands.change_queue(store, "q", QueueChange(limit=3)))
+        overtaken.before("swap", lambda: commands.change_queue(store, "q", QueueChange(limit=3)))
         assert commands.change_queue(overtaken, "q", QueueChange(paused=True))
         assert store.read_table("queues")["q"].value == {"paused": True, "limit": 3}
 
@@ -557,7 +557,7 @@ class TestQueues:
     ) -> None:
         limits = iter(range(1, 1000))
         overtaken.before(
-            "compare_and_swap",
+            "swap",
             *[lambda: commands.change_queue(store, "q", QueueChange(limit=next(limits)))] * changing.TRIES,
         )
         with pytest.raises(CommandFailed, match="change queue"):
@@ -574,7 +574,7 @@ class TestSettings:
         assert "lease" not in store.read_table("settings")
 
     def test_the_later_of_two_writers_wins(self, store: MemoryStore, overtaken: Overtaken) -> None:
-        overtaken.before("compare_and_swap", lambda: shared_settings.write(store, "lease", "1m"))
+        overtaken.before("swap", lambda: shared_settings.write(store, "lease", "1m"))
         shared_settings.write(overtaken, "lease", "2m")
         assert store.read_table("settings")["lease"].value == {"value": "2m"}
 
@@ -582,16 +582,14 @@ class TestSettings:
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
         shared_settings.write(store, "lease", "1m")
-        overtaken.before("compare_and_swap", lambda: shared_settings.write(store, "lease", None))
+        overtaken.before("swap", lambda: shared_settings.write(store, "lease", None))
         shared_settings.write(overtaken, "lease", None)
         assert "lease" not in store.read_table("settings")
 
     def test_writing_a_setting_fails_if_others_always_save_first(
         self, store: MemoryStore, overtaken: Overtaken
     ) -> None:
-        overtaken.before(
-            "compare_and_swap", *[lambda: shared_settings.write(store, "lease", "1m")] * changing.TRIES
-        )
+        overtaken.before("swap", *[lambda: shared_settings.write(store, "lease", "1m")] * changing.TRIES)
         with pytest.raises(CommandFailed, match="lease is being changed"):
             shared_settings.write(overtaken, "lease", "2m")
 

@@ -11,6 +11,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
 from queuectl.service import commands, maintenance
 from queuectl.store.memory import MemoryStore
+from queuectl.store.protocol import Swap
 from service.conftest import Overtaken, settings_of
 from service.scenes import child, end, get, put, take
 
@@ -280,7 +281,7 @@ def test_a_test_write_leaves_no_entry(store: MemoryStore) -> None:
 
 
 def test_an_interrupted_test_write_does_not_prevent_the_next_one(store: MemoryStore) -> None:
-    store.compare_and_swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)
+    store.swap([Swap("schedules", maintenance.PROBE, {"text": "left behind"}, 0)])
     maintenance.try_write(store)
     assert store.read_table("schedules") == {}
 
@@ -289,6 +290,6 @@ def test_a_test_write_raises_the_error_of_the_store(overtaken: Overtaken) -> Non
     def refuse(*_: object) -> bool:
         raise StoreUnavailable("the disk is full")
 
-    overtaken.replace("compare_and_swap", refuse)
+    overtaken.replace("swap", refuse)
     with pytest.raises(StoreUnavailable, match="the disk is full"):
         maintenance.try_write(overtaken)  # type: ignore[arg-type]

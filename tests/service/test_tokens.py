@@ -11,7 +11,7 @@ from queuectl.errors import CommandFailed, Conflict, InvalidInput, NotFound, Sto
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
 from queuectl.store.memory import MemoryStore
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 from service.conftest import Overtaken
 
 
@@ -68,7 +68,7 @@ def test_an_invalid_queue_is_refused(queue: LocalQueue, queues: list[str]) -> No
 
 
 def test_a_damaged_entry_grants_no_access_and_can_be_revoked(queue: LocalQueue, store: MemoryStore) -> None:
-    store.compare_and_swap("tokens", "a", {"scopes": "admin"}, 0)
+    store.swap([Swap("tokens", "a", {"scopes": "admin"}, 0)])
     assert queue.tokens() == []
     with pytest.raises(CommandFailed, match="damaged"):
         queue.rotate_token("a")
@@ -92,7 +92,7 @@ def test_recording_a_use_does_not_restore_a_revoked_token(
     queue: LocalQueue, overtaken: Overtaken, busy: LocalQueue
 ) -> None:
     queue.create_token("a", ["view"])
-    overtaken.before("compare_and_swap", lambda: queue.revoke_token("a"))
+    overtaken.before("swap", lambda: queue.revoke_token("a"))
     busy.note_token_use("a", queue.now())
     assert queue.tokens() == []
 
@@ -104,7 +104,7 @@ def test_a_use_is_not_recorded_while_the_store_cannot_be_reached(
         raise StoreUnavailable("away")
 
     busy.create_token("a", ["view"])
-    overtaken.replace("compare_and_swap", away)
+    overtaken.replace("swap", away)
     busy.note_token_use("a", busy.now())
     assert busy.tokens()[0].last_used is None
 
@@ -113,7 +113,7 @@ def test_a_rotation_is_repeated_if_another_process_changes_the_token(
     queue: LocalQueue, overtaken: Overtaken, busy: LocalQueue
 ) -> None:
     queue.create_token("a", ["view"])
-    overtaken.before("compare_and_swap", lambda: queue.note_token_use("a", queue.now()))
+    overtaken.before("swap", lambda: queue.note_token_use("a", queue.now()))
     secret = busy.rotate_token("a").secret
     token = queue.tokens()[0]
     assert token.secrets[0].is_of(secret)

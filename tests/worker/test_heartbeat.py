@@ -6,6 +6,7 @@ import pytest
 from unstarted import AGENT, Unstarted
 
 from queuectl.domain.worker import Instruction, Worker
+from queuectl.store.protocol import Swap
 from queuectl.worker.agent.heartbeat import SOON, Heartbeat
 from service.scenes import heartbeat
 
@@ -94,7 +95,7 @@ def test_a_reload_ends_the_agent(beaten: Unstarted) -> None:
 
 
 def test_changed_settings_are_read(beaten: Unstarted) -> None:
-    beaten.store.compare_and_swap("settings", "lease", {"value": "2m"}, 0)
+    beaten.store.swap([Swap("settings", "lease", {"value": "2m"}, 0)])
     beaten.run(Heartbeat)
     assert beaten.context.settings.lease == timedelta(minutes=2)
     assert beaten.parts.renewal._again.is_set()

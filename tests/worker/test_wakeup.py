@@ -50,6 +50,6 @@ def test_following_a_notification_writes_nothing(
     def written(*_: Any) -> Any:
         raise AssertionError("a write wakes the other workers")
 
-    for verb in ("heartbeat", "save", "renew", "compare_and_swap", "add", "instruct"):
+    for verb in ("heartbeat", "save", "renew", "swap", "add", "instruct"):
         monkeypatch.setattr(notified.store, verb, written)
     notified.run(FollowWakeUps)

@@ -38,7 +38,7 @@ from queuectl.service.changing import (
     refuse_other_entry,
 )
 from queuectl.service.request.checks import is_text
-from queuectl.store.protocol import Entry, Store
+from queuectl.store.protocol import Entry, Store, Swap
 
 LONGEST_REASON = 10_000
 
@@ -163,7 +163,7 @@ def change_queue(store: Store, queue: str, wanted: QueueChange, version: int | N
         changed = wanted.applied_to(known)
         if changed == known and is_sound(entry.value):
             return False
-        if store.compare_and_swap("queues", queue, changed.entry, entry.version):
+        if store.swap([Swap("queues", queue, changed.entry, entry.version)])[0]:
             return True
     raise CommandFailed(f"other processes change queue {queue} too fast", "run the same command again")
 

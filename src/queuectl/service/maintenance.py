@@ -14,7 +14,7 @@ from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
 from queuectl.service.archive_outage import tolerate_archive_outage
 from queuectl.service.paging import pages
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 PROBE, PROBE_BYTES = ".doctor", 8192
 """The name of the entry that `doctor` writes into the table of schedules, and its size. No schedule has this name."""
@@ -180,8 +180,8 @@ def try_write(store: Store) -> None:
     """
     entry = store.read_table("schedules").get(PROBE)
     version = entry.version if entry else 0
-    if store.compare_and_swap("schedules", PROBE, {"text": "x" * PROBE_BYTES}, version):
-        store.compare_and_swap("schedules", PROBE, None, version + 1)
+    if store.swap([Swap("schedules", PROBE, {"text": "x" * PROBE_BYTES}, version)])[0]:
+        store.swap([Swap("schedules", PROBE, None, version + 1)])
 
 
 def _recovered(job: Job, why: str, now: datetime, started: frozenset[str] | None) -> Job:

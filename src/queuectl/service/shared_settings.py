@@ -9,7 +9,7 @@ from queuectl.config import Option, relations
 from queuectl.errors import CommandFailed, InvalidInput
 from queuectl.service.changing import TRIES, refuse_other_entry
 from queuectl.service.settings import Sources
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 
 class Setting(NamedTuple):
@@ -47,7 +47,7 @@ def write(store: Store, key: str, text: str | None, version: int | None = None) 
         refuse_other_entry(f"setting {key}", entry, version)
         if body is None and entry is None:
             return
-        if store.compare_and_swap("settings", key, body, entry.version if entry else 0):
+        if store.swap([Swap("settings", key, body, entry.version if entry else 0)])[0]:
             return
     raise CommandFailed(f"{key} is being changed by others", "run the same command again")
 

@@ -11,7 +11,7 @@ from queuectl.domain.token import Issued, Token
 from queuectl.errors import CommandFailed, Conflict, NotFound, OutcomeUnknown, StoreError
 from queuectl.service.changing import TRIES
 from queuectl.service.commands import known_queue
-from queuectl.store.protocol import Entry, Store
+from queuectl.store.protocol import Entry, Store, Swap
 
 Random = Callable[[int], bytes]
 """Returns so many random bytes."""
@@ -40,7 +40,7 @@ def create(
     new = random(tokens.RANDOM_BYTES)
     lifetime = tokens.LIFETIME if expires is UNSET else expires
     issued = tokens.issue(name, given, expires=lifetime, by=by, now=store.now(), random=new)
-    if not store.compare_and_swap("tokens", name, tokens.entry(issued.token), 0):
+    if not store.swap([Swap("tokens", name, tokens.entry(issued.token), 0)])[0]:
         raise Conflict(f"there is a token {name}", f"queuectl token rotate {name} gives it a new secret")
     return issued
 
@@ -48,7 +48,7 @@ def create(
 def revoke(store: Store, name: str) -> None:
     """Delete a token, damaged or not. Raises NotFound."""
     for _ in range(TRIES):
-        if store.compare_and_swap("tokens", name, None, _entry(store, name).version):
+        if store.swap([Swap("tokens", name, None, _entry(store, name).version)])[0]:
             return
     raise _overtaken(name)
 
@@ -64,7 +64,7 @@ def rotate(store: Store, name: str, *, keep: timedelta | UnsetType, random: Rand
                 f"token {name} is damaged in the store", f"queuectl token revoke {name}, then create it again"
             )
         issued = tokens.rotate(token, keep=kept, now=store.now(), random=new)
-        if store.compare_and_swap("tokens", name, tokens.entry(issued.token), entry.version):
+        if store.swap([Swap("tokens", name, tokens.entry(issued.token), entry.version)])[0]:
             return issued
     raise _overtaken(name)
 
@@ -79,7 +79,7 @@ def note_use(store: Store, name: str, at: datetime) -> None:
         token = tokens.token_of(name, entry.value)
         if token is None or (noted := tokens.used(token, at)) == token:
             return
-        store.compare_and_swap("tokens", name, tokens.entry(noted), entry.version)
+        store.swap([Swap("tokens", name, tokens.entry(noted), entry.version)])
 
 
 def _entry(store: Store, name: str) -> Entry:

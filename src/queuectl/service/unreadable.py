@@ -10,7 +10,7 @@ from queuectl.domain.job import STATES, TERMINAL, State
 from queuectl.domain.query import Filter, Jobs, Page, Unreadable
 from queuectl.errors import StoreError, UnreadableJob
 from queuectl.service.paging import pages
-from queuectl.store.protocol import Store
+from queuectl.store.protocol import Store, Swap
 
 
 def refusal(each: Unreadable) -> UnreadableJob:
@@ -64,7 +64,7 @@ def record(store: Store, found: Sequence[Unreadable]) -> list[Unreadable]:
     return [
         each
         for each in found
-        if store.compare_and_swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)
+        if store.swap([Swap("aside", str(each.number), {"id": each.id, "reason": each.reason}, 0)])[0]
     ]
 
 
@@ -72,7 +72,7 @@ def forget_repaired(store: Store) -> None:
     """Remove the entries of jobs that were repaired or deleted since they were recorded."""
     for key, entry in store.read_table("aside").items():
         if not _under(store, key):
-            store.compare_and_swap("aside", key, None, entry.version)
+            store.swap([Swap("aside", key, None, entry.version)])
 
 
 def delete(store: Store, each: Unreadable) -> bool:

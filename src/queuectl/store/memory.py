@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -254,9 +253,6 @@ class MemoryStore:
         with self._lock:
             entries = self._shared[table]
             return dict(entries) if keys is None else {key: entries[key] for key in keys if key in entries}
-
-    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self.swap([Swap(table, key, value, version)])[0]
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         with self._lock:

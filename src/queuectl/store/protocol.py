@@ -85,7 +85,7 @@ class Entry(Struct, frozen=True):
     """One entry of a shared table. `version` rises with every change; an absent entry has version 0.
 
     If an entry cannot be decoded, `unreadable` is the reason and the value is that of a paused queue, because the
-    entry may have been a pause. `compare_and_swap` replaces such an entry.
+    entry may have been a pause. `swap` replaces such an entry.
     """
 
     value: dict[str, Any]
@@ -296,12 +296,6 @@ class Store(Protocol):
 
     def read_table(self, table: Table, keys: Sequence[str] | None = None) -> dict[str, Entry]:
         """All entries of a shared table, or those with these keys. Absent keys are omitted."""
-
-    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        """Write (or, with None, remove) one entry if its version is still `version` (0: absent).
-
-        Returns False if the entry has another version.
-        """
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         """Make each change whose entry has the given version. Returns for each, in order, whether it was made.

@@ -7,7 +7,7 @@ other store needs. A new verb is added to the contract, here, to `verbs.py`, to 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from msgspec.structs import replace
 
@@ -169,9 +169,6 @@ class DriverStore(ABC, Generic[Connection, Now, Moment]):
             if keys is not None and not keys
             else self.session.read(self._verbs.registry.read_table, table, keys)
         )
-
-    def compare_and_swap(self, table: Table, key: str, value: dict[str, Any] | None, version: int) -> bool:
-        return self.swap([Swap(table, key, value, version)])[0]
 
     def swap(self, swaps: Sequence[Swap]) -> list[bool]:
         changes = [swap for swap in swaps if not swap.removes_nothing]
