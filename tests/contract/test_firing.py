@@ -1,20 +1,24 @@
 """Schedules fire on each store: the overlap and catch-up policies, a change of clocks, suspended workers, purges."""
 
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
 from contract.grounds import Ground
 from factories import NOW, report
-from queuectl.domain import lifecycle
+from queuectl.domain import lifecycle, zone
 from queuectl.domain.job import State
 from queuectl.domain.query import Filter, Page
 from queuectl.domain.schedule import job_id
+from queuectl.domain.schedule_file import ScheduleFile
+from queuectl.errors import InvalidInput
 from queuectl.service import firing
-from queuectl.service.schedules import changing, reading
+from queuectl.service.schedules import changing, files, reading
 from queuectl.service.schedules.changing import define_completed
+from queuectl.service.schedules.problems import problems
 from queuectl.store.protocol import Store, Upcoming
 from service.conftest import settings_of
 
@@ -179,6 +183,35 @@ def test_a_schedule_that_is_removed_and_added_again_in_the_same_second_fires_no_
     assert states(store) == {"2": "pending"}
 
 
+def test_a_host_without_the_time_zone_leaves_a_schedule_to_others(
+    ground: Ground, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(store, "there", timezone="America/Santiago")
+    add(store, "here")
+    ground.clock.step(seconds=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(zone, "zone_named", _without("America/Santiago"))
+        fired = firing.fire(store, due(store))
+        assert [each.key for each in fired.left_alone] == ["there"]
+        assert [name for name, _ in fired.decisions] == ["here"]
+        status = reading.one(store, "there")
+        assert (status.description, status.problem) == (None, "timezone: it is not known here")
+        [line] = problems(store.read_table("schedules"), store.now() + timedelta(minutes=2))[-1:]
+        assert "there is late" in line.text
+    assert [name for name, _ in firing.fire(store, due(store)).decisions] == ["there"]
+
+
+def _without(missing: str) -> Callable[[str], tzinfo]:
+    known = zone.zone_named
+
+    def named(name: str) -> tzinfo:
+        if name == missing:
+            raise InvalidInput("timezone: it is not known here")
+        return known(name)
+
+    return named
+
+
 @pytest.mark.doubles
 def test_two_handles_that_fire_at_once_add_each_job_once(ground: Ground, store: Store, other: Store) -> None:
     for n in range(20):
@@ -188,3 +221,18 @@ def test_two_handles_that_fire_at_once_add_each_job_once(ground: Ground, store: 
     fired = [firing.fire(store, first).jobs, firing.fire(other, second).jobs]
     assert fired == [20, 0]
     assert len(store.find(Filter(), Page(limit=100)).jobs) == 20
+
+
+@pytest.mark.proof
+def test_a_file_with_a_thousand_schedules_is_applied_and_applied_again(store: Store) -> None:
+    tables = {f"s{n}": {"when": f"{n % 60} {n % 24} * * *", "command": f"echo {n}"} for n in range(1000)}
+
+    def file(**changed: Any) -> ScheduleFile:
+        document = {"owner": "ops", "schedule": tables | changed}
+        return files.completed_file(document, timezone="UTC", settings=settings_of(), cwd="/")
+
+    assert len(files.apply(store, file(), by="me").added) == 1000
+    assert len(files.apply(store, file(), by="me").unchanged) == 1000
+    changed = files.apply(store, file(s7={"when": "@daily", "command": "echo 7"}), by="me")
+    assert (list(changed.changed), len(changed.unchanged)) == (["s7"], 999)
+    assert len(store.upcoming(2000)) == 1000

@@ -1,12 +1,15 @@
-"""A process that fires schedules: `python -m e2e.firers CLOCK`. CLOCK is a file with the time, which a test steps.
+"""A process that fires schedules: `python -m e2e.firers CLOCK [stop]`. CLOCK is a file with the time, set by a test.
 
-It does what the duty of a worker does, without the rest of a worker, and looks for due entries without a pause.
+It does what the duty of a worker does, without the rest of a worker, and looks for due entries without a pause. With
+`stop` it stops itself with SIGSTOP within its first fire, before it stores its decision.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from signal import SIGSTOP
 from threading import Event
 from typing import Any, cast
 
@@ -57,5 +60,19 @@ def main(clock: Path) -> None:
         pause.wait(PAUSE)
 
 
+def stop_within_a_fire() -> None:
+    """Let this process stop at the point at which it has decided, and not stored."""
+    reach = firing.crashpoint.reach
+
+    def stop(name: str) -> None:
+        if name == "before_fire":
+            firing.crashpoint.reach = reach
+            os.kill(os.getpid(), SIGSTOP)
+
+    firing.crashpoint.reach = stop
+
+
 if __name__ == "__main__":
+    if sys.argv[2:] == ["stop"]:
+        stop_within_a_fire()
     main(Path(sys.argv[1]))

@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import cycle
+from pathlib import Path
+from signal import SIGCONT
 
 import pytest
 
 from e2e.firers import clocked, set_clock
 from e2e.harness import Place
 from factories import report
-from facts import eventually
+from facts import TooSlow, eventually
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
@@ -48,6 +50,13 @@ class Firers:
 
     def start(self) -> None:
         self._processes = [self._started() for _ in range(3)]
+
+    def start_and_stop(self) -> "subprocess.Popen[bytes]":
+        """A process that stops within its first fire."""
+        command = [sys.executable, "-m", "e2e.firers", str(self.clock), "stop"]
+        process = subprocess.Popen(command, env=self._place.env, cwd=self._place.work)
+        self._processes.append(process)
+        return process
 
     def _started(self) -> "subprocess.Popen[bytes]":
         env = {**self._place.env, "QUEUECTL_CRASH_AT": next(self._points)}
@@ -116,6 +125,29 @@ class TestG9OncePerInstant:
         assert last.id == job_id("last", begin + INSTANTS * SECOND)
         assert firers.deaths >= 6
 
+    def test_a_process_that_is_stopped_within_a_fire_across_fires_and_a_purge_adds_nothing(
+        self, place: Place, firers: Firers
+    ) -> None:
+        begin = place.store.now().replace(microsecond=0) - timedelta(hours=2)
+        set_clock(firers.clock, begin)
+        add(firers.store, "s", overlap="allow")
+        set_clock(firers.clock, begin + SECOND)
+        stopped = firers.start_and_stop()
+        eventually(lambda: _state(stopped.pid) == "T", what="the process is stopped")
+        ran: Counter[str] = Counter()
+        for second in (1, 2, 3600):
+            set_clock(firers.clock, begin + second * SECOND)
+            while found := due(firers.store):
+                firing.fire(firers.store, found)
+            run_and_delete(place.store, ran)
+        stopped.send_signal(SIGCONT)
+        now = begin + 3601 * SECOND
+        set_clock(firers.clock, now)
+        eventually(lambda: decided_all(firers, ("s",), now), within=30)
+        run_and_delete(place.store, ran)
+        assert ran.keys() >= set(at("s", begin, 1, 2, 3600, 3601))
+        assert set(ran.values()) == {1}
+
     def test_a_clock_that_is_set_back_fires_nothing_twice(self, place: Place, firers: Firers) -> None:
         begin = place.store.now().replace(microsecond=0)
         set_clock(firers.clock, begin)
@@ -180,6 +212,31 @@ def test_stores_agree_on_an_outage_over_three_instants(place: Place, firers: Fir
     assert [each for each in ids(place) if each.startswith("all")] == at("all", begin, 300, 600, 900)
     [decision] = [each.decision for each in reading.history(firers.store, "skip", 20)]
     assert (decision.decision, decision.count) == ("missed", 3)
+
+
+def test_an_idle_worker_fires_in_time(place: Place) -> None:
+    """At the median at most 0.3 s late, and never more than 1.5 s."""
+    add(
+        place.store,
+        "s",
+        when="* * * * * *",
+        overlap="allow",
+        job={"command": "true", "hold": True, "cwd": "/"},
+    )
+    place.start_worker()
+    decisions = eventually(
+        lambda: len(found := reading.history(place.store, "s", 20)) > 6 and found,
+        within=30,
+        what="seven decisions",
+    )
+    changing.remove(place.store, "s")
+    late = sorted(each.decision.decided_at - each.decision.instant for each in decisions[:6])
+    if late[3] > timedelta(seconds=0.3) or late[-1] > timedelta(seconds=1.5):
+        raise TooSlow(f"the decisions are late by {[each.total_seconds() for each in late]} s")
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def due(store: Store) -> list[firing.Upcoming]:

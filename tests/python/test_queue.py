@@ -380,12 +380,20 @@ def test_every_block_of_the_page_runs(
         "QUEUECTL_TOKEN", "admin"
     )  # a server in a process of its own has a file with its token
     with served(SqliteDatabase(home / "data")) as url:
-        run_page(url, capsys)
+        run_page(PAGE, url, capsys)
 
 
-def run_page(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("home")
+def test_the_block_on_the_page_about_schedules_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = PAGE.with_name("schedules.md").read_text("utf-8")
+    [block] = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(block[0], "schedules.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out == block[1]
+
+
+def run_page(page: Path, url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Run the blocks of the page; `url` is that of the server."""
-    blocks = re.findall(r"```(python|text)\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```(python|text)\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
     assert len(blocks) > 5
     printed = ""
     for kind, text in blocks:
@@ -393,7 +401,7 @@ def run_page(url: str, capsys: pytest.CaptureFixture[str]) -> None:
             assert printed == text
             continue
         names: dict[str, object] = {"__name__": "page"}
-        exec(compile(text.replace(URL, url), str(PAGE), "exec"), names)
+        exec(compile(text.replace(URL, url), str(page), "exec"), names)
         printed = capsys.readouterr().out
         for value in names.values():
             if isinstance(value, Queue):

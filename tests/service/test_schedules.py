@@ -305,3 +305,12 @@ class TestHistory:
         ]
         last = reading.one(store, "s").last
         assert last == reading.LastRun(NOW + 10 * SECOND, at(10), "pending")
+
+
+def test_a_file_with_a_thousand_schedules_is_applied_and_applied_again(store: MemoryStore) -> None:
+    """`contract/test_firing.py` has the same for each store, in `make proof`."""
+    tables = {f"s{n}": {"when": f"{n % 60} {n % 24} * * *", "command": f"echo {n}"} for n in range(1000)}
+    file = files.completed_file({"schedule": tables}, timezone="UTC", settings=settings_of(), cwd="/")
+    assert len(files.apply(store, file, by="me").added) == 1000
+    assert len(files.apply(store, file, by="me").unchanged) == 1000
+    assert len(store.upcoming(2000)) == 1000

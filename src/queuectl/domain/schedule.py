@@ -144,7 +144,9 @@ class Removed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     decided: Moment | None = None
 
 
-REMOVED_KEPT = timedelta(days=1)
+REMOVED_KEPT = timedelta(days=7)
+"""Instants repeat only if the clock is set back past the removal, and old decisions only win if a process sleeps for
+so long between its read and its swap: a laptop over a long weekend."""
 
 
 class Span(Struct, frozen=True):
