@@ -385,6 +385,7 @@ def test_an_event_that_cannot_be_decoded_is_omitted() -> None:
     assert [(cursor, event.number) for cursor, event in codec.events(rows)] == [("1", 7), ("4", 0)]
 
 
+@pytest.mark.doubles
 @pytest.mark.parametrize("kind", sorted(set(GROUNDS) - set(KEEPING)))
 def test_a_store_without_events_says_so(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with ground_of(kind, tmp_path, request.getfixturevalue) as ground:
