@@ -36,6 +36,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/resolve": {"jobs": ["a"], "dependencies": ["a:any"]},
     "POST /v1/jobs/{ref}/cancel": {"reason": "wrong"},
     "PATCH /v1/jobs/{ref}": {"priority": 3},
+    "POST /v1/operations": {"verb": "hold", "where": "queue:mail"},
     "POST /v1/wait": {"ids": ["a"], "timeout": 0},
     "PATCH /v1/queues/{name}": {"paused": True, "reason": "disk full", "limit": 3},
     "POST /v1/workers/{id}/stop": {"now": True},
@@ -141,6 +142,7 @@ def scene(queue: LocalQueue, state: ServerState, tmp_path: Any) -> Iterator[Scen
     for name in ("mail", "busy"):
         queue.schedules().add(name, {"when": "@daily", "job": {"command": "true"}}, timezone="UTC")
     queue.schedules().run("busy")
+    queue.operate("hold", "queue:mail", id="w1")
     heartbeat(queue, "w1")
     faults = Faults()
     state.authenticator = FailingTokens(faults)
@@ -215,6 +217,7 @@ CONFLICTS: dict[str, tuple[str | None, Any]] = {
     "POST /v1/jobs/{ref}/release": ("a", None),
     "PATCH /v1/jobs/{ref}": ("done", None),
     "DELETE /v1/jobs/{ref}": ("a", None),
+    "POST /v1/operations": (None, {"verb": "hold", "where": "queue:mail", "expect": 7}),
     "POST /v1/wait": (None, {"ids": ["run"], "timeout": 0, "inside": {"job": "run"}}),
     "POST /v1/workers/{id}/forget": ("w1", None),
     "POST /v1/schedules": (None, {"name": "mail", "when": "@hourly", "job": {"command": "true"}}),

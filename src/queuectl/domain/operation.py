@@ -65,8 +65,6 @@ ARGUMENTS: dict[str, type[Arguments]] = {
 }
 """The arguments of each verb."""
 
-Moment = Annotated[datetime, Meta(tz=True)]
-
 
 class RefusedJob(Struct, frozen=True):
     """A job that an operation could not change, and why."""
@@ -115,7 +113,7 @@ class Tally(Struct, frozen=True):
         )
 
 
-class OperationStatus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OperationStatus(Struct, frozen=True, kw_only=True):
     """An operation as it is stored.
 
     created_at     the time of the request. A retry takes only jobs that ended before
@@ -127,13 +125,13 @@ class OperationStatus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     id: str
     request: Request
     by: str
-    created_at: Moment
+    created_at: datetime
     bound: int
     cursor: int = 0
     state: OperationState = "running"
     tally: Tally = Tally()
-    carried_until: Moment | None = None
-    ended_at: Moment | None = None
+    carried_until: datetime | None = None
+    ended_at: datetime | None = None
 
     @property
     def is_running(self) -> bool:
@@ -175,6 +173,8 @@ def entry_of(status: OperationStatus) -> dict[str, Any]:
 def operation_of(id: str, value: dict[str, Any]) -> OperationStatus | None:
     """The operation of an entry; None if the entry is damaged, or of a version with more fields: it is left alone."""
     try:
-        return msgspec.convert({**value, "id": id}, OperationStatus)
+        found = msgspec.convert({**value, "id": id}, OperationStatus)
     except msgspec.ValidationError:
         return None
+    parts = ((value, OperationStatus), (value["request"], Request), (value.get("tally", {}), Tally))
+    return found if all(each.keys() <= set(kind.__struct_fields__) for each, kind in parts) else None

@@ -106,6 +106,8 @@ def _begin(
     listening: Listening,
 ) -> None:
     announce(listening)
+    if not state.read_only:
+        state.carrier.start(state)
     if supervision is not None:
         supervision.obey(server, state)
 

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.operation import Verb
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
-from queuectl.domain.where import Where
+from queuectl.domain.where import Where, parse
 from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
 from queuectl.service.operation import Selection
@@ -24,7 +25,7 @@ READS = frozenset(
     (
         "absent", "now", "parents", "resolve", "show", "get", "list", "ids", "counts", "status", "explain", "output",
         "follow", "wait", "obstacles", "running_job", "refuse_to_wait", "queues", "check_queue", "settings", "workers",
-        "silence", "leaving", "tokens", "describe", "doctor",
+        "silence", "leaving", "tokens", "describe", "doctor", "preview_operation", "operation", "operations",
     )
 )  # fmt: skip
 SCHEDULE_READS = frozenset(("all", "show", "history", "compare", "named"))
@@ -107,6 +108,20 @@ class RestrictedQueue:
     def delete(self, selection: Selection, **options: Any) -> Any:
         """Refuse jobs of other queues."""
         return self._queue.delete(self._allowed(selection), **options)
+
+    def operate(self, verb: Verb, where: str, **options: Any) -> Any:
+        """Refuse a filter that is not for one allowed queue, and another queue as the new one of an edit."""
+        self._check_filter(parse(where, self._queue.now()).filter)
+        args = options.get("args") or {}
+        if isinstance(queue := args.get("queue"), str):
+            self._check(queue)
+        return self._queue.operate(verb, where, **options, queues=sorted(self._caller.queues or ()))
+
+    def stop_operation(self, id: str) -> Any:
+        """Refuse an operation on jobs of other queues."""
+        found = self._queue.operation(id)
+        self._check_filter(parse(found.request.where, found.created_at).filter)
+        return self._queue.stop_operation(id)
 
     def purge(self, wanted: Filter) -> Any:
         """Refuse a filter that is not for one allowed queue."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from msgspec import Struct
 
 from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent
-from queuectl.service.shapes import diagnosis, jobs, overview, tokens, workers
+from queuectl.service.shapes import diagnosis, jobs, operations, overview, tokens, workers
 from queuectl.service.shapes.record import SCHEMA, Record
 from queuectl.service.status import Attention, LastHour
 from queuectl.service.worker_status import SlotStatus
@@ -145,6 +145,9 @@ _ENQUEUED = an_object(
     optional=("existing", "finished_at"),
 )
 _ANY_OBJECT: Schema = {"type": "object"}
+_OPERATION = of_record(
+    operations.OPERATION, args={"type": "object"}, refused=a_list(of_record(operations.REFUSED_JOB))
+)
 _SCHEDULE = an_object(
     {
         "name": TEXT,
@@ -272,6 +275,14 @@ SCHEMAS: dict[str, Schema] = {
         unchanged=a_list(TEXT),
     ),
     "Decisions": a_document(decisions=a_list(_DECISION)),
+    "Operations": a_document(operations=a_list(_OPERATION)),
+    "OperationDocument": a_document(operation=_OPERATION),
+    "OperationOrPreview": {
+        "anyOf": [
+            a_document(operation=_OPERATION),
+            a_document(dry_run=FLAG, matched=COUNT, by_state=COUNTS, sample=a_list(TEXT)),
+        ]
+    },
     "Preview": a_document(description=TEXT, instants=a_list(INSTANT), notes=a_list(TEXT)),
     "Tokens": a_document(tokens=a_list(_TOKEN)),
     "TokenDocument": a_document(token=_TOKEN),

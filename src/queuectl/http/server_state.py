@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from starlette.requests import Request
 
 from queuectl.http.caller import NOBODY, Caller
+from queuectl.http.carrier import Carrier
 from queuectl.http.health import Health
 from queuectl.http.metrics import Metrics
 from queuectl.http.streaming import Streams
@@ -58,6 +59,7 @@ class ServerState(Struct):
     worker_drains the worker of this server drains: no new jobs, while reads, streams and other changes continue
     pool          the threads in which handlers call the queue
     waiters       the threads in which requests wait for the end of jobs
+    carrier       the operations that this server carries on
     waiting       how many requests wait for the end of jobs
     routes        the rows of the route table that the application answers
     openapi       the OpenAPI document, which is made at the first request for it
@@ -88,6 +90,7 @@ class ServerState(Struct):
         default_factory=lambda: ThreadPoolExecutor(WAITERS, thread_name_prefix="queuectl-wait")
     )
     waiting: int = 0
+    carrier: Carrier = field(default_factory=Carrier)
     routes: Sequence[Any] = ()
     openapi: dict[str, Any] | None = None
 

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
 
 from queuectl import __version__
 from queuectl.domain.job import STATES
+from queuectl.domain.operation import OPERATION_STATES
 from queuectl.http.exposition import Gauge, gauge
 from queuectl.http.health import Result
 from queuectl.service.consumption import Vitals
@@ -44,6 +45,10 @@ def _of_store(vitals: Vitals) -> Iterator[Gauge | Metric]:
     yield CounterMetricFamily(
         "queuectl_jobs_enqueued", "Job numbers that the store has assigned", vitals.enqueued
     )
+    operations = Gauge("queuectl_operations", "Operations that run, or ended within a week", ["state"])
+    for state in OPERATION_STATES:
+        operations.add(vitals.operations.get(state, 0), state)
+    yield operations
     yield from _of_queues(vitals)
     yield from _of_workers(vitals)
 

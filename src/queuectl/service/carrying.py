@@ -12,7 +12,7 @@ twice. Only the counts miss the changes of the dead process, at most one step.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -74,6 +74,16 @@ def carry(store: Store, id: str, entry: Entry) -> OperationStatus | None:
     ):  # a filter of a newer program; or too many lost races: later, once more
         return None
     return _record(store, *taken, step)
+
+
+def carry_if_due(store: Store, id: str) -> OperationStatus | None:
+    """Take one step of this operation, unless it has ended or another process carries it. None as for `carry`."""
+    entry = store.read_table("operations", [id]).get(id)
+    status = operation_of(id, entry.value) if entry else None
+    if entry is None or status is None:
+        return None
+    is_due = status.is_running and not status.is_carried(store.now())
+    return carry(store, id, entry) if is_due else status
 
 
 def _take(store: Store, status: OperationStatus, version: int) -> tuple[OperationStatus, int] | None:
@@ -188,8 +198,3 @@ def _is_outside(store: Store, ids: Sequence[str], states: frozenset[State], queu
 
 def _forbidden(job: Job) -> Forbidden:
     return Forbidden(f"a job of another queue waits for job {handle(job)}")
-
-
-def is_due(status: OperationStatus, now: datetime) -> bool:
-    """Whether a step of the operation can be taken: something is left, and no other process carries it."""
-    return status.is_running and not status.is_carried(now)

@@ -6,15 +6,17 @@ that serve it are busy with jobs whose leases are renewed. Each worker notes the
 so a busy queue does not hide one that no worker serves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from queuectl.config import Settings
 from queuectl.domain.job import Job
+from queuectl.domain.operation import OperationState
 from queuectl.domain.queue import QueueSettings
-from queuectl.service import attention, queue_status, worker_status
+from queuectl.service import attention, operations, queue_status, worker_status
 from queuectl.service.queue_status import QueueStatus
 from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
@@ -28,6 +30,7 @@ class Vitals(Struct, frozen=True):
     """The vital signs of a store at one time.
 
     enqueued    the highest job number that was assigned
+    operations  the number of operations that are carried on behind, and of those that ended lately, by state
     unconsumed  a sentence for each queue whose due jobs are not consumed
     """
 
@@ -35,6 +38,7 @@ class Vitals(Struct, frozen=True):
     queues: Sequence[QueueStatus]
     workers: Sequence[WorkerStatus]
     enqueued: int
+    operations: Mapping[OperationState, int]
     unconsumed: Sequence[str]
 
 
@@ -49,6 +53,7 @@ def vitals(store: Store, settings: Settings) -> Vitals:
         queues=queues,
         workers=workers,
         enqueued=store.last_number(),
+        operations=Counter(each.state for each in operations.all_of(store)),
         unconsumed=list(unconsumed(queues, workers, expired, now, grace(settings.lease))),
     )
 

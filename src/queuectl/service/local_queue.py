@@ -3,7 +3,6 @@
 Modules are imported where they are used, so that a short command loads only what its one call needs.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
+from queuectl.service.local_operations import LocalOperations, user_and_host
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, working_directory
 from queuectl.service.settings import Sources
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from queuectl.service.worker_status import WorkerStatus
 
 
-class LocalQueue:
+class LocalQueue(LocalOperations):
     """A `Queue` on a store.
 
     entries     the store's settings, if they were read just now; used once
@@ -200,7 +200,7 @@ class LocalQueue:
     ) -> "Operation[Sequence[Change]]":
         from queuectl.service import commands, operation
 
-        wanted, who = operation.not_ended(selection), by or _user_and_host()
+        wanted, who = operation.not_ended(selection), by or user_and_host()
 
         def cancel(ids: Sequence[str]) -> Sequence["Change"]:
             return commands.cancel(self._store, ids, by=who, reason=reason, version=version)
@@ -344,7 +344,7 @@ class LocalQueue:
     def schedules(self) -> "Schedules":
         from queuectl.service.schedules.local import LocalSchedules
 
-        return LocalSchedules(self._store, self._created, self.settings, _user_and_host)
+        return LocalSchedules(self._store, self._created, self.settings, user_and_host)
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.service import tokens
@@ -363,7 +363,7 @@ class LocalQueue:
         from queuectl.service import tokens
 
         def create(store: Store) -> "Issued":
-            who = by or _user_and_host()
+            who = by or user_and_host()
             return tokens.create(
                 store, name, scopes, expires=expires, queues=queues, by=who, random=random_bytes
             )
@@ -411,16 +411,6 @@ class LocalQueue:
 
     def close(self) -> None:
         self._store.close()
-
-
-def _user_and_host() -> str:
-    from getpass import getuser
-
-    try:
-        user = getuser()
-    except (KeyError, OSError):  # the user id has no name, as in many containers
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"
 
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from queuectl.config import nearest
+from queuectl.domain.ids import make_id
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job
 from queuectl.domain.names import check_name
@@ -40,6 +41,11 @@ LOOK = 0.05
 """Seconds between two looks for them."""
 SWEPT = 20
 """Due entries in which a request looks for old operations."""
+
+
+def new_id(now: datetime, random: Callable[[int], bytes]) -> str:
+    """An id for an operation that is given none."""
+    return make_id(now, int.from_bytes(random(8)) >> 4)
 
 
 class Selected(NamedTuple):
@@ -99,6 +105,16 @@ def stop(store: Store, id: str, pause: Callable[[float], None] = time.sleep) -> 
         if store.swap([Swap("operations", id, entry_of(stopped), version, due=stopped.forgotten_at)])[0]:
             return _with_last_step(store, stopped, pause) if status.is_carried(now) else stopped
     raise CommandFailed(f"other processes change operation {id} too fast", "run the same command again")
+
+
+def until_ended(
+    store: Store, id: str, wait: timedelta, pause: Callable[[float], None] = time.sleep
+) -> OperationStatus:
+    """The operation when it has ended, or after this time. Raises NotFound."""
+    deadline = time.monotonic() + wait.total_seconds()
+    while (status := show(store, id)).is_running and time.monotonic() < deadline:
+        pause(LOOK)
+    return status
 
 
 def forget_old(store: Store) -> None:

@@ -20,14 +20,15 @@ mypy compares both classes with this protocol, so a signature that differs is an
 list at runtime would need no copy, but callers would lose the types.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import UNSET, UnsetType
 
 from queuectl.config import Settings
 from queuectl.domain.job import Job
+from queuectl.domain.operation import OperationStatus, Verb
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.domain.queue import QueueChange
 from queuectl.domain.token import Issued, Token
@@ -37,7 +38,7 @@ from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
-from queuectl.service.matching import Wanted
+from queuectl.service.matching import Preview, Wanted
 from queuectl.service.operation import Operation, Selection
 from queuectl.service.queue_status import QueueStatus
 from queuectl.service.registry import Silence
@@ -217,6 +218,44 @@ class Queue(Protocol):
 
     def transfer(self) -> "Transfer":
         """The exports and imports of the store. Raises InvalidInput for a queue behind a server."""
+
+    # Operations that are carried on behind
+
+    def operate(
+        self,
+        verb: Verb,
+        where: str,
+        *,
+        args: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        limit: int | None = None,
+        expect: int | None = None,
+        wait: timedelta | None = None,
+        by: str | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> OperationStatus:
+        """Change all jobs that match a filter, carried on by the workers and by the server that accepts the request.
+
+        The same request with the same `id` again is the same operation; another request with it raises Conflict.
+        `args`: the arguments of the verb, such as `{"priority": 3}`. Ages in the filter count from now. `limit`: at
+        most so many jobs, those with the smallest numbers. `expect`: raise Conflict unless exactly so many jobs
+        match. `wait`: return when it has ended, or after this time. `queues`: cancel and revive no jobs of other
+        queues with the selected ones. Raises InvalidInput.
+        """
+
+    def preview_operation(
+        self, verb: Verb, where: str, *, args: Mapping[str, Any] | None = None, limit: int | None = None
+    ) -> Preview:
+        """The jobs that an operation would change now. Changes nothing. Raises InvalidInput."""
+
+    def operation(self, id: str) -> OperationStatus:
+        """One operation. It can be read until a week after its end. Raises NotFound."""
+
+    def operations(self) -> Sequence[OperationStatus]:
+        """All operations that can be read, the newest first."""
+
+    def stop_operation(self, id: str) -> OperationStatus:
+        """Stop an operation after its running step. One that has ended stays as it is. Raises NotFound."""
 
     # Queues, settings, workers
 

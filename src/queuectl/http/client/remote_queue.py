@@ -21,6 +21,7 @@ from queuectl.http.client import credentials, reading
 from queuectl.http.client.address import Address
 from queuectl.http.client.channel import Channel, Patience, if_match, part
 from queuectl.http.client.decoding import understood
+from queuectl.http.client.operating import RemoteOperations
 from queuectl.service import shapes
 from queuectl.service.enqueueing import Enqueued
 from queuectl.service.request.fields import JobRequest
@@ -49,7 +50,7 @@ CLOCK_KEPT = 60.0
 """Seconds after which the time of the server is asked again."""
 
 
-class RemoteQueue:
+class RemoteQueue(RemoteOperations):
     """A `Queue` behind a server.
 
     token          the token for the server; None: look for it in the places of `credentials.find`

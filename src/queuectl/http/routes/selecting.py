@@ -23,6 +23,9 @@ from queuectl.service.matching import Wanted
 from queuectl.service.shapes.jobs import JOB
 from queuectl.service.times import read_time
 
+LONGEST_WAIT = 60.0
+"""Seconds for which an answer is delayed at most, because its request prefers to wait."""
+
 _TAG = re.compile(r'"([0-9]{1,18})(?:-[0-9a-f]+)?"')
 
 
@@ -111,6 +114,15 @@ def of_entry(document: Mapping[str, Any], version: int) -> Reply:
     """
     tag = f'"{version}-{digest(msgspec.json.encode(document))}"'
     return Reply(document, headers={"ETag": tag}, etag=tag)
+
+
+def preferred_wait(call: Call) -> float | None:
+    """The seconds of `Prefer: wait=N`, at most a minute; None without it."""
+    for word in call.headers.get("prefer", "").split(","):
+        name, _, value = word.strip().partition("=")
+        if name.lower() == "wait" and value.isascii() and value.isdecimal():
+            return min(float(value[:9]), LONGEST_WAIT)
+    return None
 
 
 def etag(job: Job) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from queuectl.errors import NotFound
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
+from queuectl.http.routes.selecting import preferred_wait
 from queuectl.http.table import NoBody, Route
 from queuectl.http.threads import in_time
 from queuectl.service import registry, shapes
@@ -18,7 +19,6 @@ from queuectl.service.shapes.record import document
 from queuectl.service.worker_status import WorkerStatus
 
 ALL = "@all"
-LONGEST_WAIT = 60.0
 AGAIN = 0.2
 """Seconds between two reads of the registry."""
 
@@ -44,7 +44,7 @@ async def stop(call: Call) -> Reply:
     chosen = await in_time(call.server, _chosen, call)
     ids = [item.worker.id for item in chosen]
     await in_time(call.server, lambda: call.queue.stop(ids, at_once=call.body.now), changes=True)
-    wait = _wait(call)
+    wait = preferred_wait(call)
     found = await _await_end(call, ids, monotonic() + (wait or 0.0))
     shown = [{"id": id, "state": found.get(id, "gone")} for id in ids]
     headers = {} if wait is None else {"Preference-Applied": f"wait={wait:g}"}
@@ -100,15 +100,6 @@ def _one(call: Call, *, with_jobs: bool = False, lost: bool = False) -> WorkerSt
         hint = f"name one by its id: {', '.join(item.worker.id for item in found)}"
         raise NotFound(f"{len(found)} workers are called {call.path['id']!r}", hint)
     return found[0]
-
-
-def _wait(call: Call) -> float | None:
-    """The seconds of `Prefer: wait=N`, at most a minute; None without it."""
-    for word in call.headers.get("prefer", "").split(","):
-        name, _, value = word.strip().partition("=")
-        if name.lower() == "wait" and value.isascii() and value.isdecimal():
-            return min(float(value[:9]), LONGEST_WAIT)
-    return None
 
 
 ROUTES = (
