@@ -487,7 +487,12 @@ VERBS = frozenset(name for name in vars(Store) if not name.startswith("_"))
 SOURCE = frozenset(name for name in vars(Source) if not name.startswith("_"))
 """Told once, in `store.driver.notifier.Source`: its implementations carry no docstrings of their own for these."""
 
-QUEUES = ("service.local_queue", "http.client.remote_queue")
+QUEUES = (
+    "service.local_queue",
+    "service.local_operations",
+    "http.client.remote_queue",
+    "http.client.operating",
+)
 METHODS = frozenset(name for name in vars(Queue) if not name.startswith("_"))
 """Told once, in `service.queue.Queue`: its implementations carry no docstrings of their own for these."""
 
@@ -571,6 +576,7 @@ CATCHES_ALL = {
     "store.sqlite.writer.Writer._serve": "whatever happens to one transaction is the answer to all that wait for it",
     "store.sqlite.writer.Writer._perform": "what one operation raises is its own caller's, not its neighbours'",
     "store.redis_archive.archiver.Archiver._run": "the top of a thread: the fault is kept for `background_fault`",
+    "http.carrier.Carrier._carry": "the top of a task: the fault is logged, and the workers carry on the operation",
     "http.health.Health._run": "the top of a thread: without it an old result would be shown for ever",
     "worker.agent.renewal.Renewal._run": "the top of a thread: without it a worker would live on and renew nothing",
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from queuectl.python.async_queue import AsyncQueue
     from queuectl.python.errors import ClosedQueue, WaitTimeout
+    from queuectl.python.operations import Operation
     from queuectl.python.queue import Queue
     from queuectl.python.schedule_values import Decision, Difference, Preview, Schedule
     from queuectl.python.system_values import (
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Decision",
-    "Diagnosis", "Difference", "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "OutcomeUnknown",
-    "Output", "Part", "Preview", "Queue", "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Status",
-    "StoreError", "StoreUnavailable", "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout",
-    "Worker",
+    "Diagnosis", "Difference", "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "Operation",
+    "OutcomeUnknown", "Output", "Part", "Preview", "Queue", "QueuectlError", "QueueStatus", "Schedule", "Setting",
+    "Slot", "Status", "StoreError", "StoreUnavailable", "StoreUnusable", "Unauthenticated", "UnreadableJob",
+    "WaitTimeout", "Worker",
 ]  # fmt: skip
 
 _MODULES = {
@@ -60,6 +61,7 @@ _MODULES = {
         "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Status", "Worker",
     ),
     "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),
+    "queuectl.python.operations": ("Operation",),
     "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),
 }  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

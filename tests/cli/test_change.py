@@ -147,10 +147,9 @@ class TestSelections:
     def test_twenty_thousand_jobs_are_cancelled_at_once(
         self, queuectl: CommandLine, door: str, thorough: bool
     ) -> None:
-        """Through a server each job is a request: `make test` cancels two pages there."""
-        count = 20_000 if door == "sqlite" or thorough else 520
+        count = 20_000 if door == "sqlite" or thorough else 5_000
         queuectl("enqueue", "--queue", "many", "-", input="x\n" * count)
-        assert len(queuectl.lines("cancel", "--queue", "many", "--yes")) == count
+        assert queuectl.json("cancel", "--queue", "many", "--yes")["changed"] == count
         assert queuectl.json("status")["jobs"]["cancelled"] == count
 
 

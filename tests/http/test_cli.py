@@ -62,6 +62,8 @@ STORY: tuple[Step, ...] = (
     ("dlq", "purge", "--yes"), ("dlq", "list", "--json"),
     ("cancel", "e", "--reason", "wrong"), ("cancel", "e"), ("cancel", "nothing"), ("show", "e"),
     ("cancel", "--batch", "n"), ("cancel", "--batch", "n", "--yes", "--json"), ("cancel", "--all", "--yes"),
+    ("operation", "show", "nothing"), ("operation", "cancel", "nothing"), ("operation", "wait", "nothing"),
+    ("operation", "list", "--nonsense"),
     ("delete", "e"), ("delete", "e"), ("delete", "a", "b", "--yes", "--json"),
     ("purge", "--older-than", "0s"), ("purge", "--older-than", "0s", "--yes", "--json"),
     lambda actor: actor.enters("w1"),
@@ -115,6 +117,11 @@ paused = true
     "wrong.toml": '[schedule.w]\nwhen = "@daily"\n',
 }
 
+SUMS = {
+    ("dlq", "retry", "--all", "--yes"), ("cancel", "--batch", "n", "--yes", "--json"), ("cancel", "--all", "--yes"),
+}  # fmt: skip
+"""Commands that print sums through a server, and a line for each job with a store: their exit code is compared."""
+
 OF_THE_WAY = re.compile(r"ok  (server|versions|clock of the server)  ")
 """What `doctor` adds about the way to a server."""
 
@@ -127,8 +134,9 @@ def told(queuectl: CommandLine, actor: Actor) -> Iterator[str]:
             continue
         code, out = queuectl.run(step)
         yield f"$ queuectl {' '.join(step)}  # {code}"
-        yield from lines(out)
-        yield from lines(queuectl.err)
+        if step not in SUMS:
+            yield from lines(out)
+            yield from lines(queuectl.err)
 
 
 def test_a_story_of_all_commands_is_the_same_through_a_server(

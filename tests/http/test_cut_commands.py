@@ -5,7 +5,7 @@ request, and after the head of the reply. The command ends and says as without t
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
@@ -46,7 +46,9 @@ CASES = (
     of("enqueue --unique k echo", "POST /v1/jobs "),
     of("cancel waits", "POST /v1/jobs/waits/cancel"),
     of("cancel runs", "POST /v1/jobs/runs/cancel"),
-    of("cancel --all --yes", "POST /v1/jobs/waits/cancel"),
+    of("cancel --all --yes", "POST /v1/operations "),
+    of("hold --where state:pending --limit 1 --yes", "POST /v1/operations "),
+    of("operation cancel op", "POST /v1/operations/op/stop"),
     of("retry dead", "POST /v1/jobs/dead/retry"),
     of("requeue dead", "POST /v1/jobs/dead/retry"),
     of("hold waits", "POST /v1/jobs/waits/hold"),
@@ -89,7 +91,8 @@ OTHERWISE = (ENQUEUE, CREATE, ROTATE)
 READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
     "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
-    "schedule diff", "schedule export",
+    "schedule diff", "schedule export", "operation list",
+    "operation show", "operation wait",
 }  # fmt: skip
 """Commands that change nothing."""
 
@@ -141,6 +144,7 @@ class Scene:
         actor.runs("done")
         actor.kills("dead")
         actor.enters("w1")
+        queue.operate("hold", "queue:none", id="op")
         queue.change_queue("paused", QueueChange(paused=True))
         queue.set("timeout", "1h")
         queue.create_token("old", ["view"])
@@ -174,6 +178,9 @@ def state(store: MemoryStore) -> tuple[Jobs, Tables, Orders]:
     }
     tables["schedules"] = {key: settled(value) for key, value in tables["schedules"].items()}
     tables["tokens"] = {key: len(value["secrets"]) for key, value in tables["tokens"].items()}  # type: ignore[index]
+    begun: list[Any] = list(tables["operations"].values())
+    known = sorted((each["request"]["verb"], each["state"], each["tally"]["changed"]) for each in begun)
+    tables["operations"] = {str(n): each for n, each in enumerate(known)}
     return jobs, tables, {worker.name: store.pending_instruction(worker.id) for worker in store.workers()}
 
 

@@ -202,8 +202,8 @@ def test_a_server_that_only_reads_shows_operations(read_only: Client, queue: Loc
 def test_the_operations_are_counted_by_state(server: Client, queue: LocalQueue, state: ServerState) -> None:
     post(server, HOLD, wait=30)
     queue.operate("release", "queue:mail")
-    with state.health.probing(queue):
-        text = server("GET", "/metrics").body.decode()
+    state.health.probe(queue)
+    text = server("GET", "/metrics").body.decode()
     assert 'queuectl_operations{state="running"} 1' in text
     assert 'queuectl_operations{state="done"} 1' in text
     assert 'queuectl_operations{state="stopped"} 0' in text

@@ -1,13 +1,13 @@
 """Changes many jobs: asks for confirmation first, shows the progress, and stops on Ctrl+C between two steps."""
 
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from queuectl.cli.interruptible import interruptible
 from queuectl.cli.live import progress
 from queuectl.cli.report import AGAIN, Act, Report
 from queuectl.domain.job import STATES
@@ -28,10 +28,16 @@ def run(session: "Session", meant: Selection, steps: Operation[Sequence[Change]]
     if session.args.dry_run:
         return preview(session, what.verb, steps)
     if by_filter and session.args.yes and not session.err.isatty():
-        return _act(session, replace(what, by_filter=True), steps, None)  # nobody sees the count
-    count = steps.count()
-    if by_filter or (what.asks and count > 1):
-        confirm(session, what.verb, count)
+        count = None  # nobody sees it
+    else:
+        count = steps.count()
+        if by_filter or (what.asks and count > 1):
+            confirm(session, what.verb, count)
+    if isinstance(meant, Where) and (session.args.background or session.is_remote):
+        from queuectl.cli import operating
+
+        steps.close()
+        return operating.run(session, meant, what, count)
     return _act(session, replace(what, by_filter=by_filter), steps, count)
 
 
@@ -100,21 +106,3 @@ def confirm(session: "Session", verb: str, count: int) -> None:
     session.err.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise InvalidInput(f"{verb}: not confirmed, nothing was changed")
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Complete the running step after Ctrl+C, and end the command at once after a second Ctrl+C."""
-    noted = False
-
-    def note(_number: int, _frame: object) -> None:
-        nonlocal noted
-        if noted:
-            raise KeyboardInterrupt
-        noted = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: noted
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -34,15 +34,21 @@ def cancel_options(parser: "Parser") -> None:
     )
     parser.example("queuectl cancel --queue default --yes", "all of a queue that have not ended")
     parser.example("queuectl cancel --where 'state:failed attempts:>2' --dry-run", "how many would that be?")
+    parser.example("queuectl cancel --where state:failed --background --yes", "let the workers do it")
 
 
 def cancel(session: "Session") -> int:
     """Cancel jobs: waiting ones never start, and running ones are ended."""
     meant = selected(session, ("state", "queue", "batch"))
     steps = session.queue.cancel(meant, reason=session.args.reason)
-    return run(
-        session, meant, steps, Act(verb="cancel", line=_cancelled, kind=_cancelled_kind, met=_ended_before)
+    what = Act(
+        verb="cancel",
+        args={"reason": session.args.reason},
+        line=_cancelled,
+        kind=_cancelled_kind,
+        met=_ended_before,
     )
+    return run(session, meant, steps, what)
 
 
 def retry_options(parser: "Parser") -> None:
@@ -73,7 +79,8 @@ requeue = retry
 def retry_selected(session: "Session", meant: Selection, *, force: bool = False) -> int:
     """Retry these jobs; report the result, also for the jobs that wait for them again."""
     steps = session.queue.retry(meant, force=force, alone=session.args.alone)
-    return run(session, meant, steps, Act(verb="retry", line=state_of, kind=retried_kind))
+    args = {"force": force, "alone": session.args.alone}
+    return run(session, meant, steps, Act(verb="retry", args=args, line=state_of, kind=retried_kind))
 
 
 def hold_options(parser: "Parser") -> None:
@@ -101,7 +108,8 @@ def release(session: "Session") -> int:
     """Release held jobs, so that they start when they are due."""
     meant = selected(session)
     steps = session.queue.release(meant, anyway=session.args.anyway)
-    return run(session, meant, steps, Act(verb="release", line=state_of, kind=_released_kind))
+    args = {"anyway": session.args.anyway}
+    return run(session, meant, steps, Act(verb="release", args=args, line=state_of, kind=_released_kind))
 
 
 def _released_kind(change: Change) -> str:
@@ -129,9 +137,12 @@ def edit(session: "Session") -> int:
     if args.at is not None and args.delay is not None:
         raise InvalidInput("--at and --in both set the start time", "give only one of them")
     run_at, meant = _start(session), selected(session)
-    steps = session.queue.edit(meant, priority=_priority(args.priority), run_at=run_at, queue=args.queue)
+    priority = _priority(args.priority)
+    steps = session.queue.edit(meant, priority=priority, run_at=run_at, queue=args.queue)
+    given = {"priority": priority, "run_at": run_at and format_instant(run_at), "queue": args.queue}
     what = Act(
         verb="edit",
+        args=given,
         line=_edited,
         kind=lambda change: "changed" if _differences(change) else "unchanged",
         shape=lambda change: {"changes": _differences(change)},

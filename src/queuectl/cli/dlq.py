@@ -110,6 +110,7 @@ def _retry_all(session: "Session", wanted: Where) -> int:
         session.args.yes = True  # `--all` names them
     what = Act(
         verb="retry",
+        args={"alone": session.args.alone},
         line=state_of,
         kind=retried_kind,
         met=lambda change: "had left the DLQ" if change.state not in (None, "dead") else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 
-from queuectl.cli.act import interruptible
+from queuectl.cli.interruptible import interruptible
 from queuectl.cli.live import progress
 from queuectl.cli.selecting import WHERE_HELP
 from queuectl.errors import CommandFailed, InvalidInput, QueuectlError

@@ -1,7 +1,7 @@
 """Reports the results of a command that changes many jobs (cancel, retry, hold, …)."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -9,6 +9,7 @@ from msgspec import Struct
 from queuectl.cli.document import to_json
 from queuectl.cli.output import OutputLost, as_json_for
 from queuectl.domain.ids import handle
+from queuectl.domain.operation import Verb
 from queuectl.errors import QueuectlError
 from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
@@ -30,6 +31,7 @@ class Act(Struct, frozen=True, kw_only=True):
     """A change of jobs, and the texts for its results.
 
     verb       for questions and progress: `cancel`
+    args       its arguments, for an operation that is carried on behind
     line       the text for one job, after its name
     by_filter  a filter selected the jobs
     asks       asks before it changes several named jobs
@@ -39,7 +41,8 @@ class Act(Struct, frozen=True, kw_only=True):
     shape      further fields of one job in the JSON document
     """
 
-    verb: str
+    verb: Verb
+    args: Mapping[str, object] = {}
     line: Callable[[Change], str]
     by_filter: bool = False
     asks: bool = False

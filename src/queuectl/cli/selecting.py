@@ -30,6 +30,7 @@ def selection_options(parser: "Parser", verb: str) -> None:
     parser.add_argument("--where", metavar="FILTER", help=WHERE_HELP)
     parser.add_argument("--limit", metavar="N", help="with a filter: at most so many, smallest numbers first")
     parser.add_argument("--resume", metavar="NUMBER", help="with a filter: only jobs after this number")
+    parser.flag("--background", help="with a filter: let workers do it; print the id of the operation")
     parser.flag("--dry-run", help="change nothing; print how many jobs, in which states")
     parser.flag("--yes", "-y", help=f"do not ask before {verb} many")
 
@@ -101,6 +102,8 @@ def _refuse_without_filter(args: Namespace) -> None:
     for name in ("limit", "resume"):
         if getattr(args, name) is not None:
             raise InvalidInput(f"--{name} needs a filter", "--where FILTER")
+    if args.background:
+        raise InvalidInput("--background needs a filter", "--where FILTER")
 
 
 def _check_queue(session: "Session", queue: str) -> None:

@@ -127,6 +127,11 @@ class AsyncQueue:
     delete = awaited(Queue.delete)
     purge = awaited(Queue.purge)
 
+    operate = awaited(Queue.operate)
+    operation = awaited(Queue.operation)
+    operations = awaited(Queue.operations)
+    stop_operation = awaited(Queue.stop_operation)
+
     status = awaited(Queue.status)
     queues = awaited(Queue.queues)
     pause = awaited(Queue.pause)

@@ -64,6 +64,11 @@ class LocalOperations:
 
         return operations.all_of(self._store)
 
+    def await_operation(self, id: str, wait: timedelta) -> "OperationStatus":
+        from queuectl.service import operations
+
+        return operations.until_ended(self._store, id, wait)
+
     def stop_operation(self, id: str) -> "OperationStatus":
         from queuectl.service import operations
 

@@ -3,14 +3,15 @@
 A request is idempotent by its id: the same request is the same operation, and another request with the id is refused.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from threading import Event
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from queuectl.clock import boottime
 from queuectl.config import nearest
 from queuectl.domain.ids import make_id
 from queuectl.domain.instant import format_instant
@@ -39,6 +40,10 @@ LAST_STEP = 2.0
 """Seconds that a stop waits for the counts of the running step."""
 LOOK = 0.05
 """Seconds between two looks for them."""
+Pause = Callable[[float], object]
+"""Waits for so many seconds."""
+_never = Event()
+
 SWEPT = 20
 """Due entries in which a request looks for old operations."""
 
@@ -91,7 +96,7 @@ def all_of(store: Store) -> list[OperationStatus]:
     return sorted((each for each in found if each), key=lambda each: each.created_at, reverse=True)
 
 
-def stop(store: Store, id: str, pause: Callable[[float], None] = time.sleep) -> OperationStatus:
+def stop(store: Store, id: str, pause: Pause = _never.wait) -> OperationStatus:
     """Stop an operation after its running step. What was done stays. An ended operation stays as it is.
 
     Waits a moment for the process that carries out the running step, so that its changes are counted.
@@ -107,12 +112,10 @@ def stop(store: Store, id: str, pause: Callable[[float], None] = time.sleep) -> 
     raise CommandFailed(f"other processes change operation {id} too fast", "run the same command again")
 
 
-def until_ended(
-    store: Store, id: str, wait: timedelta, pause: Callable[[float], None] = time.sleep
-) -> OperationStatus:
+def until_ended(store: Store, id: str, wait: timedelta, pause: Pause = _never.wait) -> OperationStatus:
     """The operation when it has ended, or after this time. Raises NotFound."""
-    deadline = time.monotonic() + wait.total_seconds()
-    while (status := show(store, id)).is_running and time.monotonic() < deadline:
+    deadline = boottime() + wait.total_seconds()
+    while (status := show(store, id)).is_running and boottime() < deadline:
         pause(LOOK)
     return status
 
@@ -218,9 +221,7 @@ def _read(store: Store, id: str) -> tuple[OperationStatus, int]:
     return status, entry.version
 
 
-def _with_last_step(
-    store: Store, stopped: OperationStatus, pause: Callable[[float], None]
-) -> OperationStatus:
+def _with_last_step(store: Store, stopped: OperationStatus, pause: Pause) -> OperationStatus:
     for _ in range(int(LAST_STEP / LOOK)):
         pause(LOOK)
         status = show(store, stopped.id)

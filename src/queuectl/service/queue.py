@@ -254,6 +254,9 @@ class Queue(Protocol):
     def operations(self) -> Sequence[OperationStatus]:
         """All operations that can be read, the newest first."""
 
+    def await_operation(self, id: str, wait: timedelta) -> OperationStatus:
+        """The operation when it has ended, or after this time. Raises NotFound."""
+
     def stop_operation(self, id: str) -> OperationStatus:
         """Stop an operation after its running step. One that has ended stays as it is. Raises NotFound."""
 

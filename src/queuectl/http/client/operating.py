@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from queuectl.domain.ids import make_id
@@ -43,7 +44,7 @@ class RemoteOperations:
         body: dict[str, Any] = {"id": name, "verb": verb, "where": where, "args": dict(args or {})}
         body |= {"limit": limit} if limit is not None else {}
         body |= {"expect": expect} if expect is not None else {}
-        headers = {"Prefer": f"wait={min(int(wait.total_seconds()), LONGEST_WAIT)}"} if wait else {}
+        headers = {} if wait is None else _prefer(wait)
         return self._read(self._channel.call("POST", "/v1/operations", body=body, headers=headers).document)
 
     def preview_operation(
@@ -67,6 +68,11 @@ class RemoteOperations:
         with understood(self._channel):
             return all_operations_of(document)
 
+    def await_operation(self, id: str, wait: timedelta) -> "OperationStatus":
+        headers = _prefer(wait)
+        path = f"/v1/operations/{part(id)}"
+        return self._read(self._channel.call("GET", path, headers=headers, changes=False).document)
+
     def stop_operation(self, id: str) -> "OperationStatus":
         return self._read(self._channel.call("POST", f"/v1/operations/{part(id)}/stop", body={}).document)
 
@@ -75,3 +81,7 @@ class RemoteOperations:
 
         with understood(self._channel):
             return operation_of(document)
+
+
+def _prefer(wait: timedelta) -> dict[str, str]:
+    return {"Prefer": f"wait={min(ceil(wait.total_seconds()), LONGEST_WAIT)}"}

@@ -69,7 +69,7 @@ def list_(call: Call) -> Reply:
 async def show(call: Call) -> Reply:
     """One operation. With `Prefer: wait=N` the answer comes when it has ended."""
     status = await in_time(call.server, call.queue.operation, call.path["id"])
-    return _told(call, await _awaited(call, status))
+    return _shown(call, await _awaited(call, status))
 
 
 def stop(call: Call) -> Reply:
@@ -79,9 +79,9 @@ def stop(call: Call) -> Reply:
 
 async def _when_ended(call: Call, status: OperationStatus) -> Reply:
     found = await _awaited(call, status)
-    told = _told(call, found)
-    headers = {**told.headers, "Location": f"{call.server.root}/v1/operations/{found.id}"}
-    return Reply(told.document, 202 if found.is_running else 200, headers)
+    reply = _shown(call, found)
+    headers = {**reply.headers, "Location": f"{call.server.root}/v1/operations/{found.id}"}
+    return Reply(reply.document, 202 if found.is_running else 200, headers)
 
 
 async def _awaited(call: Call, status: OperationStatus) -> OperationStatus:
@@ -93,7 +93,7 @@ async def _awaited(call: Call, status: OperationStatus) -> OperationStatus:
     return status
 
 
-def _told(call: Call, status: OperationStatus) -> Reply:
+def _shown(call: Call, status: OperationStatus) -> Reply:
     wait = preferred_wait(call)
     headers = {} if wait is None else {"Preference-Applied": f"wait={wait:g}"}
     return Reply(documents.operation(status), headers=headers)
