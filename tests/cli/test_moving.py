@@ -1,6 +1,7 @@
 """The commands export and import, and purges that write to a file."""
 
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -33,11 +34,9 @@ def test_a_file_brings_jobs_into_another_store(queuectl: CommandLine, other: str
     queuectl.enqueue("--id", "a", "--priority", "3", "true")
     queuectl("queue", "pause", "default", "--reason", "moving")
     path = queuectl.root / "queue.jsonl.gz"
-    assert queuectl("export", str(path)) == f"exported 1 jobs to {path}\n"
+    assert queuectl("export", str(path)) == f"exported 1 job and 1 queue to {path}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert queuectl("--store", other, "import", str(path)) == (
-        "imported 1 jobs, 1 settings, queues and schedules\n"
-    )
+    assert queuectl("--store", other, "import", str(path)) == ("imported 1 job and 1 queue\n")
     assert queuectl.json("--store", other, "import", str(path))["import"] == {
         "jobs": 0,
         "entries": 0,
@@ -46,8 +45,15 @@ def test_a_file_brings_jobs_into_another_store(queuectl: CommandLine, other: str
         "replaced": 0,
         "renumbered": 0,
         "complete": True,
+        "by_kind": {
+            kind: {"added": 0, "existing": int(kind in ("job", "queue")), "skipped": 0, "replaced": 0}
+            for kind in ("job", "schedule", "queue", "setting")
+        },
         "dry_run": False,
     }
+    assert (
+        queuectl("--store", other, "import", str(path)) == "imported 0 jobs; 1 job and 1 queue were there\n"
+    )
     assert queuectl.json("--store", other, "show", "a") == queuectl.json("show", "a")
     assert queuectl.json("--store", other, "queue", "list") == queuectl.json("queue", "list")
 
@@ -55,15 +61,23 @@ def test_a_file_brings_jobs_into_another_store(queuectl: CommandLine, other: str
 def test_a_pipe_brings_jobs_into_another_store(queuectl: CommandLine, other: str) -> None:
     queuectl.enqueue("--id", "a", "true")
     done = queuectl.process(shell=f"$Q export | $Q --store {other} import -")
-    assert done.stdout == b"imported 1 jobs\n"
-    assert b"queuectl: exported 1 jobs" in done.stderr
+    assert done.stdout == b"imported 1 job\n"
+    assert b"queuectl: exported 1 job\n" in done.stderr
     assert queuectl.json("--store", other, "show", "a") == queuectl.json("show", "a")
 
 
 def test_documents(queuectl: CommandLine, other: str) -> None:
     queuectl.enqueue("--id", "a", "true")
     document = queuectl.json("export", "f.jsonl")
-    assert document["export"] == {"file": "f.jsonl", "jobs": 1, "left_out": []}
+    counts = {"setting": 0, "queue": 0, "schedule": 0, "job": 1, "output": 0}
+    whole = Path("f.jsonl").read_bytes()
+    assert document["export"] == {
+        "file": "f.jsonl",
+        "jobs": 1,
+        "left_out": [],
+        "counts": counts,
+        "sha256": hashlib.sha256(whole[: whole.rindex(b'{"kind":"end"')]).hexdigest(),
+    }
     assert (
         queuectl.json("export", code=2)["error"]["hint"] == "for example: queuectl export queue.jsonl --json"
     )
@@ -98,11 +112,13 @@ def test_a_conflict(queuectl: CommandLine) -> None:
     path = str(queuectl.root / "f")
     error = queuectl.json("import", path, code=4)["error"]
     assert error["message"] == "job j-2 exists with other content; 2 jobs are imported"
-    assert queuectl("import", "--on-conflict", "skip", path) == "imported 0 jobs, 2 were there, 1 skipped\n"
+    assert queuectl("import", "--on-conflict", "skip", path) == (
+        "imported 0 jobs; 2 jobs were there; 1 job was skipped\n"
+    )
     queuectl("import", "--on-conflict", "replace", path, code=4)
     queuectl("cancel", "j-2")
     assert queuectl("import", "--on-conflict", "replace", path) == (
-        "imported 1 jobs, 2 were there, 1 replaced, 1 with a new number\n"
+        "imported 1 job; 2 jobs were there; 1 job replaced another; 1 job has a new number\n"
     )
 
 
@@ -244,7 +260,7 @@ def test_two_imports_at_once(queuectl: CommandLine, tmp_path: Path) -> None:
 def test_progress_on_a_terminal(queuectl: CommandLine, tmp_path: Path) -> None:
     queuectl("import", "-", input=ended(3))
     assert "exported 3 jobs to f.jsonl" in queuectl.on_terminal("export", "f.jsonl")
-    assert "imported 0 jobs, 3 were there" in queuectl.on_terminal("import", "f.jsonl")
+    assert "imported 0 jobs; 3 jobs were there" in queuectl.on_terminal("import", "f.jsonl")
 
 
 def test_jobs_that_cannot_be_read_are_left_out(queuectl: CommandLine) -> None:
@@ -254,5 +270,19 @@ def test_jobs_that_cannot_be_read_are_left_out(queuectl: CommandLine) -> None:
     store.add([replace(job, id="arriving", number=9, state="held", cause="moved", finished_at=None)])
     store.close()
     document = queuectl.json("export", "f.jsonl", code=1)
-    assert document["export"] == {"file": "f.jsonl", "jobs": 2, "left_out": ["arriving"]}
-    assert "1 jobs are left out" in queuectl.err
+    assert (document["export"]["jobs"], document["export"]["left_out"]) == (2, ["arriving"])
+    assert "1 job is left out" in queuectl.err
+    assert json.loads(Path("f.jsonl").read_bytes().splitlines()[-1])["left_out"] == ["arriving"]
+
+
+def test_a_schedule_is_not_counted_as_a_job(queuectl: CommandLine, other: str) -> None:
+    for name in ("a", "b", "c"):
+        queuectl.enqueue("--id", name, "true")
+    queuectl("schedule", "add", "nightly", "@daily", "--", "true")
+    queuectl("config", "set", "timeout", "5m")
+    queuectl("config", "set", "jitter", "0.5")
+    what = "3 jobs, 1 schedule and 2 settings"
+    assert queuectl("export", "f.jsonl") == f"exported {what} to f.jsonl\n"
+    assert queuectl("--store", other, "import", "--dry-run", "f.jsonl") == f"would import {what}\n"
+    assert queuectl("--store", other, "import", "f.jsonl") == f"imported {what}\n"
+    assert queuectl("--store", other, "import", "f.jsonl") == f"imported 0 jobs; {what} were there\n"

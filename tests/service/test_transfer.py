@@ -64,10 +64,12 @@ def test_a_file_is_private_and_whole(store: MemoryStore, tmp_path: Path, name: s
     imported(store, ended(3))
     path = tmp_path / name
     path.write_text("the old one")
-    steps = iter(Transfer(store, lambda: store).export(str(path)))
-    next(steps)
+    export = Transfer(store, lambda: store).export(str(path))
+    steps = iter(export)
+    done = next(steps)
     assert path.read_text() == "the old one"
-    assert list(steps) == []
+    assert done + sum(steps) == 3
+    assert export.done.counts == {"setting": 0, "queue": 0, "schedule": 0, "job": 3, "output": 3}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == [name]
     raw = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()

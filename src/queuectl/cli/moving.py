@@ -2,9 +2,7 @@
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
-
-from msgspec.structs import asdict
+from typing import TYPE_CHECKING
 
 from queuectl.cli.interruptible import interruptible
 from queuectl.cli.live import progress
@@ -12,14 +10,13 @@ from queuectl.cli.selecting import WHERE_HELP
 from queuectl.errors import CommandFailed, InvalidInput, QueuectlError
 from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
-from queuectl.service.transfer.tally import ON_CONFLICT, Imported
+from queuectl.service.transfer.tally import ENTRIES, ON_CONFLICT, Exported, Imported, shown, words_of
 
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
-    from queuectl.service.operation import Operation
-    from queuectl.service.transfer.exporting import Step
-    from queuectl.service.transfer.transfer import Import, Transfer
+    from queuectl.service.transfer.running import Export, Import
+    from queuectl.service.transfer.transfer import Transfer
 
 BEHIND_A_SERVER = (
     "run it on a host that reaches the store itself, with the URL of the store: queuectl --store URL"
@@ -66,34 +63,35 @@ def export(session: "Session") -> int:
     return _export(session, transfer.export(args.file, where=args.where, output=args.output == "all"), None)
 
 
-def _export(session: "Session", steps: "Operation[Step]", stdout: "_Stdout | None") -> int:
-    count, left_out = 0, list[str]()
+def _export(session: "Session", steps: "Export", stdout: "_Stdout | None") -> int:
     total = None if session.args.where or not session.err.isatty() else steps.count()
     with interruptible() as interrupted, progress(session, "export", total) as advance, closing(steps):
-        for step in steps:
-            count += step.jobs
-            left_out += step.left_out
-            advance(step.jobs)
+        for count in steps:
+            advance(count)
             if interrupted():
                 session.say("queuectl: interrupted: the export is not complete; export again")
                 return INTERRUPTED
     if stdout:
         stdout.flush()
-    return _say_exported(session, count, left_out)
+    return _say_exported(session, steps.done)
 
 
-def _say_exported(session: "Session", count: int, left_out: list[str]) -> int:
+def _say_exported(session: "Session", done: Exported) -> int:
+    left_out = done.left_out
+    what = words_of((kind, done.counts[kind]) for kind in ("job", *ENTRIES))
     if session.json:
-        session.emit(shapes.document(export={"file": session.args.file, "jobs": count, "left_out": left_out}))
+        found = {"file": session.args.file, "jobs": done.jobs, "left_out": left_out}
+        session.emit(shapes.document(export={**found, "counts": done.counts, "sha256": done.sha256}))
     elif session.args.file == "-":
-        session.say(f"queuectl: exported {count} jobs")
+        session.say(f"queuectl: exported {what}")
     else:
-        session.print(f"exported {count} jobs to {session.args.file}")
+        session.print(f"exported {what} to {session.args.file}")
     if not left_out:
         return 0
     named = ", ".join(left_out[:NAMED_AT_MOST]) + (", …" if len(left_out) > NAMED_AT_MOST else "")
+    jobs = "1 job is" if len(left_out) == 1 else f"{len(left_out)} jobs are"
     session.err.write(
-        f"queuectl: {len(left_out)} jobs are left out, because they cannot be read or are still being imported: {named}"
+        f"queuectl: {jobs} left out, because of damage or because an import is not complete: {named}"
         " (queuectl doctor names the reasons)\n"
     )
     return CommandFailed.exit_code
@@ -161,7 +159,7 @@ def _run(session: "Session", steps: "Import", total: int | None) -> bool:
     with interruptible() as interrupted, progress(session, "import", total) as advance, closing(steps):
         for count in steps:
             advance(count)
-            session.did(f"imported {steps.done.jobs} jobs")
+            session.did(_said(steps.done, "imported"))
             if interrupted():
                 return True
     return False
@@ -177,9 +175,9 @@ def _say_imported(session: "Session", done: Imported, is_interrupted: bool) -> i
     would = session.args.dry_run
     if session.json:
         interrupted = {"interrupted": True} if is_interrupted else {}
-        session.emit(shapes.document(**{"import": {**_shown(done), "dry_run": would, **interrupted}}))
+        session.emit(shapes.document(**{"import": {**shown(done), "dry_run": would, **interrupted}}))
     else:
-        session.print(f"{'would import' if would else 'imported'} {done.jobs} jobs{_details(done)}")
+        session.print(_said(done, "would import" if would else "imported"))
     if not done.complete:
         session.err.write("queuectl: the file is cut or was changed: this is what was there\n")
     if is_interrupted:
@@ -189,19 +187,22 @@ def _say_imported(session: "Session", done: Imported, is_interrupted: bool) -> i
     return INTERRUPTED if is_interrupted else 0
 
 
-def _shown(done: Imported) -> dict[str, Any]:
-    return asdict(done)
-
-
-def _details(done: Imported) -> str:
-    parts = (
-        (done.entries, "settings, queues and schedules"),
-        (done.existing, "were there"),
-        (done.skipped, "skipped"),
-        (done.replaced, "replaced"),
-        (done.renumbered, "with a new number"),
-    )
-    return "".join(f", {count} {what}" for count, what in parts if count)
+def _said(done: Imported, verb: str) -> str:
+    """The sentence about an import: what was added, then what was not."""
+    parts = [f"{verb} {words_of((kind, count.added) for kind, count in done.by_kind.items())}"]
+    for name, one, many in (
+        ("existing", "was there", "were there"),
+        ("skipped", "was skipped", "were skipped"),
+        ("replaced", "replaced another", "replaced others"),
+    ):
+        counts = [(kind, getattr(count, name)) for kind, count in done.by_kind.items()]
+        found = [each for each in counts if each[1]]
+        if found:
+            parts.append(f"{words_of(found)} {one if sum(count for _, count in found) == 1 else many}")
+    if done.renumbered:
+        new = "1 job has a new number" if done.renumbered == 1 else f"{done.renumbered} jobs have new numbers"
+        parts.append(new)
+    return "; ".join(parts)
 
 
 def _transfer(session: "Session", what: str) -> "Transfer":

@@ -43,6 +43,7 @@ class Arrivals:
 
     def __init__(self, store: Store, done: Imported, on_conflict: OnConflict, *, dry_run: bool) -> None:
         self._store, self._done, self._on_conflict, self._dry_run = store, done, on_conflict, dry_run
+        self._jobs = done.by_kind["job"]
         self._items: list[Item] = []
         self._bytes = 0
         self._conflict: Conflict | None = None
@@ -134,7 +135,7 @@ class Arrivals:
         elif answer.status == "added" or (answer.status == "existing" and present.is_arriving):
             item.stored, item.is_settled = present, False
         elif answer.status == "existing":
-            self._done.existing += 1
+            self._jobs.existing += 1
         elif answer.status == "duplicate" and item.job.ended:
             item.job, item.is_settled = without_key(item.job), False
             self._add([item])
@@ -144,12 +145,12 @@ class Arrivals:
             self._refuse(item, answer)
 
     def _count(self, item: Item, stored: Job) -> None:
-        self._done.jobs += 1
+        self._jobs.added += 1
         self._done.renumbered += stored.number != item.job.number
 
     def _refuse(self, item: Item, answer: Added) -> None:
         if self._on_conflict == "skip":
-            self._done.skipped += 1
+            self._jobs.skipped += 1
         elif self._conflict is None:
             self._conflict = _conflict(item.job, answer, self._on_conflict)
 
@@ -158,7 +159,7 @@ class Arrivals:
         maintenance.unblock_children(self._store, [present.id])
         if maintenance.delete_ended(self._store, [present]):
             item.is_settled = False
-            self._done.replaced += 1
+            self._jobs.replaced += 1
             self._add([item])
         else:
             self._refuse(item, Added("conflict", present))
@@ -194,7 +195,7 @@ class Arrivals:
         for item in items:
             present = found.get(item.job.id)
             item.stored = present if present and present.is_arriving else None
-            self._done.existing += item.stored is None
+            self._jobs.existing += item.stored is None
         return [item for item in items if item.stored]
 
     def _compare(self) -> None:
@@ -204,15 +205,15 @@ class Arrivals:
         for item in self._items:
             present = found.get(item.job.id)
             if present is None or present.is_arriving:
-                self._done.jobs += 1
+                self._jobs.added += 1
                 kept = item.job.number > last
                 self._done.renumbered += present is None and not kept
                 last = item.job.number if kept else last + 1
             elif present.spec.content == item.job.spec.content:
-                self._done.existing += 1
+                self._jobs.existing += 1
             elif self._on_conflict == "replace" and present.ended:
-                self._done.jobs += 1
-                self._done.replaced += 1
+                self._jobs.added += 1
+                self._jobs.replaced += 1
             else:
                 self._refuse(item, Added("conflict", present))
         self._highest, self._items, self._bytes = last, [], 0

@@ -28,19 +28,19 @@ class _Given(Struct, frozen=True):
 
 def take(store: Store, line: Line, done: Imported, on_conflict: OnConflict, *, dry_run: bool) -> None:
     """Store the entry of a line, and count it. Raises Conflict under `error` if another entry is there."""
-    table, given = TABLES[line.kind], _checked(line)
+    table, given, count = TABLES[line.kind], _checked(line), done.by_kind[line.kind]
     for _ in range(TRIES):
         entry = store.read_table(table, [given.name]).get(given.name)
         present = None if entry is None or is_removed(line.kind, entry.value) else entry
         if present is not None and _meaning(line.kind, given.name, present.value) == given.meaning:
-            done.existing += 1
+            count.existing += 1
             return
         if present is not None and on_conflict != "replace":
             _refuse(line.kind, given.name, done, on_conflict)
             return
         if dry_run or store.swap([_swap(line.kind, given, entry)]) == [True]:
-            done.entries += 1
-            done.replaced += 1 if present else 0
+            count.added += 1
+            count.replaced += present is not None
             return
     raise CommandFailed(f"{line.kind} {given.name} is being changed by others", "run the same command again")
 
@@ -74,7 +74,7 @@ def _swap(kind: str, given: _Given, entry: Entry | None) -> Swap:
 
 def _refuse(kind: str, name: str, done: Imported, on_conflict: OnConflict) -> None:
     if on_conflict == "skip":
-        done.skipped += 1
+        done.by_kind[kind].skipped += 1
         return
     raise Conflict(f"{kind} {name} has another value in this store; {done.so_far}", RESOLVE)
 

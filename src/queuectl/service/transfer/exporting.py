@@ -6,8 +6,6 @@ A job is a consistent value, but the whole is not one moment while workers run. 
 import base64
 from collections.abc import Iterator, Sequence
 
-from msgspec import Struct
-
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -17,6 +15,7 @@ from queuectl.service.maintenance import PROBE
 from queuectl.service.shapes.output import STREAM_NAMES
 from queuectl.service.transfer import entries
 from queuectl.service.transfer.segment import SegmentWriter
+from queuectl.service.transfer.tally import Exported
 from queuectl.store.protocol import Store, Table
 
 PAGE = 500
@@ -25,48 +24,51 @@ SCHEDULES: tuple[tuple[str, Table], ...] = (("schedule", "schedules"),)
 """Schedules follow the jobs, so that an import has their jobs when a worker reads the schedules."""
 
 
-class Step(Struct, frozen=True):
-    """A page of jobs is written. `left_out`: jobs that cannot be decoded, or that an import has not finished."""
-
-    jobs: int
-    left_out: tuple[str, ...] = ()
-
-
 def export(
-    store: Store, writer: SegmentWriter, *, where: Where | None = None, output: bool = True
-) -> Iterator[Step]:
-    """Write everything, page by page. With `where`: only the jobs that match."""
+    store: Store,
+    writer: SegmentWriter,
+    done: Exported,
+    *,
+    where: Where | None = None,
+    output: bool = True,
+) -> Iterator[int]:
+    """Write everything. With `where`: only the jobs that match. Yields the number of jobs in each step.
+
+    A step is a page of jobs, or a chunk of output. So a caller that sends the lines on has few of them in memory.
+    """
+    done.counts = writer.counts
     if where is None:
         _write_tables(store, writer, TABLES)
-    yield from _export_jobs(store, writer, where, output)
+    yield from _export_jobs(store, writer, done, where, output)
     if where is None:
         _write_tables(store, writer, SCHEDULES)
-    writer.end()
+    done.sha256 = writer.end(done.left_out)
 
 
-def write_job(store: Store, writer: SegmentWriter, job: Job, *, output: bool = True) -> None:
-    """Write a job, and its output right after it."""
+def write_job(store: Store, writer: SegmentWriter, job: Job, *, output: bool = True) -> Iterator[int]:
+    """Write a job, and its output right after it. Yields 0 after each chunk."""
     writer.add("job", job=shapes.job(job))
     for attempt_id, total in _attempts_with_output(job) if output else ():
         for chunk in _chunks(store, attempt_id, total):
             writer.add("output", **_shown(chunk))
+            yield 0
 
 
-def _export_jobs(store: Store, writer: SegmentWriter, where: Where | None, output: bool) -> Iterator[Step]:
+def _export_jobs(
+    store: Store, writer: SegmentWriter, done: Exported, where: Where | None, output: bool
+) -> Iterator[int]:
     wanted, cursor = where.filter if where else Filter(), None
     while True:
         found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
         jobs = [job for job in found.jobs if where is None or where.matches(job)]
         whole = [job for job in jobs if not job.is_arriving]
         for job in whole:
-            write_job(store, writer, job, output=output)
-        yield Step(len(whole), _left_out(jobs, [each.id for each in found.unreadable]))
+            yield from write_job(store, writer, job, output=output)
+        done.left_out += [job.id for job in jobs if job.is_arriving]
+        done.left_out += [each.id for each in found.unreadable]
+        yield len(whole)
         if (cursor := found.next) is None:
             return
-
-
-def _left_out(jobs: Sequence[Job], unreadable: Sequence[str]) -> tuple[str, ...]:
-    return (*(job.id for job in jobs if job.is_arriving), *unreadable)
 
 
 def _write_tables(store: Store, writer: SegmentWriter, tables: Sequence[tuple[str, Table]]) -> None:

@@ -27,7 +27,8 @@ def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[
             with file.segment() as write:
                 writer = SegmentWriter(write, source, store.now())
                 for job in jobs:
-                    write_job(store, writer, job)
+                    for _ in write_job(store, writer, job):
+                        pass
                 crashpoint.reach("purge_written")
                 writer.end()
             crashpoint.reach("purge_synced")

@@ -8,7 +8,7 @@ batch.
 import io
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, BinaryIO
@@ -63,10 +63,11 @@ class SegmentWriter:
         self.counts[kind] += 1
         self._put({"kind": kind, **fields})
 
-    def end(self) -> str:
-        """Write the last line. Returns the sum."""
+    def end(self, left_out: Sequence[str] = ()) -> str:
+        """Write the last line, with the jobs that are left out. Returns the sum."""
         found = self._sum.hexdigest()
-        self._put({"kind": "end", "counts": self.counts, "sha256": found})
+        more = {"left_out": left_out} if left_out else {}
+        self._put({"kind": "end", "counts": self.counts, "sha256": found, **more})
         return found
 
     def _put(self, line: dict[str, Any]) -> None:
