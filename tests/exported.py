@@ -14,21 +14,21 @@ from queuectl.service.transfer.exporting import TABLES
 from queuectl.service.transfer.exporting import _shown as shown_chunk
 from queuectl.service.transfer.segment import SegmentWriter
 from queuectl.service.transfer.tally import Imported
-from queuectl.service.transfer.transfer import Transfer
+from queuectl.service.transfer.transfer import LocalTransfer
 from queuectl.store.protocol import Store
 
 
 def exported(store: Store, **options: Any) -> bytes:
     """The file that an export of the store writes."""
     file = io.BytesIO()
-    for _ in Transfer(store, lambda: store).export(file.write, **options):
+    for _ in LocalTransfer(store, lambda: store).export(file.write, **options):
         pass
     return file.getvalue()
 
 
 def imported(store: Store, file: bytes, **options: Any) -> Imported:
     """Import a file that comes through a pipe."""
-    found = Transfer(store, lambda: store).read(io.BytesIO(file), **options)
+    found = LocalTransfer(store, lambda: store).read(io.BytesIO(file), **options)
     for _ in found:
         pass
     return found.done

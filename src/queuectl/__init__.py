@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # `typing` is not imported: that takes longer than this whole package
 if TYPE_CHECKING:
     from queuectl.errors import (
+        CommandFailed,
         Conflict,
         Forbidden,
         InvalidInput,
@@ -43,14 +44,15 @@ if TYPE_CHECKING:
         Status,
         Worker,
     )
+    from queuectl.python.transfers import Exported, Imported
     from queuectl.python.values import Added, Attempt, Change, Job, Output, Part
 
 __all__ = [
-    "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "Conflict", "Decision",
-    "Diagnosis", "Difference", "Explanation", "Forbidden", "InvalidInput", "Job", "NotFound", "Operation",
-    "OutcomeUnknown", "Output", "Part", "Preview", "Queue", "QueuectlError", "QueueStatus", "Schedule", "Setting",
-    "Slot", "Status", "StoreError", "StoreUnavailable", "StoreUnusable", "Unauthenticated", "UnreadableJob",
-    "WaitTimeout", "Worker",
+    "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "CommandFailed",
+    "Conflict", "Decision", "Diagnosis", "Difference", "Explanation", "Exported", "Forbidden", "Imported",
+    "InvalidInput", "Job", "NotFound", "Operation", "OutcomeUnknown", "Output", "Part", "Preview", "Queue",
+    "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Status", "StoreError", "StoreUnavailable",
+    "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout", "Worker",
 ]  # fmt: skip
 
 _MODULES = {
@@ -60,6 +62,7 @@ _MODULES = {
     "queuectl.python.system_values": (
         "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Status", "Worker",
     ),
+    "queuectl.python.transfers": ("Exported", "Imported"),
     "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),
     "queuectl.python.operations": ("Operation",),
     "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),

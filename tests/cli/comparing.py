@@ -10,8 +10,6 @@ ELSEWHERE = {
     "token local": "about a server of this host",
     "login": "about a file of this user",
     "logout": "about a file of this user",
-    "export": "reads the store",
-    "import": "writes to the store",
     "schedule preview": "asks no store",
     "schedule import": "asks no store",
 }
@@ -27,6 +25,7 @@ VARIABLE = (
     (r'("(oldest_due_seconds|seconds|age)":)[\d.]+', r"\1N"),
     (r"\b\w+@[\w.-]+|local:tester", "WHO"),
     (r'("sort_key": ?)\d+|("content": ?)"\w+"', r"\1\2KEY"),
+    (r'("sha256": ?)"\w+"', r"\1SUM"),
     (r"\b[a-z2-7]{8}\b(?=$|,)", "SECRET_ID"),
     (r"(\w+_bytes +)\d+", r"\1N"),
     (r"  +", "  "),

@@ -140,8 +140,6 @@ def test_refusals(queuectl: CommandLine, words: tuple[str, ...], code: int, says
 @pytest.mark.parametrize(
     "words",
     [
-        ("export",),
-        ("import", "-"),
         ("purge", "--older-than", "0", "--to", "f"),
         ("dlq", "purge", "--to", "f"),
     ],

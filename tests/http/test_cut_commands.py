@@ -13,6 +13,8 @@ from cli.acting import Actor
 from cli.comparing import ELSEWHERE, lines
 from cli.conftest import CommandLine, enter, front_door, server_sources  # noqa: F401  a fixture
 from contract.grounds import SteppedClock
+from exported import segment
+from factories import NOW, in_state
 from http_cutter import MOMENTS, Cutter, Moment, cutting
 from queuectl.cli.commands import COMMANDS
 from queuectl.domain.job import Job
@@ -79,19 +81,20 @@ CASES = (
     of("schedule remove busy --cancel", "DELETE /v1/schedules/busy"),
     of("schedule remove busy --cancel", "POST /v1/jobs/busy"),
     of("schedule apply schedules.toml", "POST /v1/schedules/apply"),
+    of("import f", "POST /v1/import"),
     of("token create wall --scope view", "POST /v1/tokens"),
     of("token revoke old", "DELETE /v1/tokens/old"),
     of("token rotate old", "POST /v1/tokens/old/rotate"),
 )
 
-ENQUEUE, CREATE, ROTATE = CASES[0], CASES[-3], CASES[-1]
-OTHERWISE = (ENQUEUE, CREATE, ROTATE)
+ENQUEUE, IMPORT, CREATE, ROTATE = CASES[0], CASES[-4], CASES[-3], CASES[-1]
+OTHERWISE = (ENQUEUE, IMPORT, CREATE, ROTATE)
 """Commands that say something else if the first reply was lost."""
 
 READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
     "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
-    "schedule diff", "schedule export", "operation list",
+    "schedule diff", "schedule export", "export", "operation list",
     "operation show", "operation wait",
 }  # fmt: skip
 """Commands that change nothing."""
@@ -194,6 +197,7 @@ def scene(
     enter(tmp_path, monkeypatch)
     Path("jobs").write_text("echo 1\necho 2\n")
     Path("schedules.toml").write_text('[schedule.night]\nwhen = "@daily"\ncommand = "make tea"\n')
+    Path("f").write_bytes(segment([in_state("completed", "new")], at=NOW))
     with cutting(int(front_door.public_url.rpartition(":")[2])) as cutter:
         monkeypatch.setenv("QUEUECTL_STORE", cutter.url)
         yield Scene(front_door, cutter, CommandLine(tmp_path, capsys, monkeypatch))

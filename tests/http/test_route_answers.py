@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from starlette.requests import Request
 
 from contract.damage import SQLITE
+from exported import segment
 from factories import NOW, in_state
 from facts import eventually
 from http_client import Answer, Client
@@ -47,6 +48,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/schedules/apply": {"schedule": {"new": {"when": "@daily", "command": "true"}}},
     "POST /v1/schedules/diff": {"schedule": {"mail": {"when": "@hourly", "command": "true"}}},
     "POST /v1/schedules/preview": {"when": "@daily"},
+    "POST /v1/import": segment([in_state("completed", "imported")], at=NOW),
     "POST /v1/tokens": {"name": "new", "scopes": ["view"]},
     "POST /v1/tokens/{name}/rotate": {"keep": "1h"},
 }
@@ -122,6 +124,9 @@ class Scene(Struct):
         if body is None:
             body = BODIES.get(name_of(route))
         target = re.sub(r"\{(\w+)\}", lambda found: path or NAMES[found[1]], route.path)
+        if isinstance(body, bytes):
+            headers = {"Content_Type": "application/jsonl", **headers}
+            return self.client(route.method, target + query, raw=body, **headers)
         return self.client(route.method, target + query, body, **headers)
 
 
@@ -223,6 +228,7 @@ CONFLICTS: dict[str, tuple[str | None, Any]] = {
     "POST /v1/schedules": (None, {"name": "mail", "when": "@hourly", "job": {"command": "true"}}),
     "POST /v1/schedules/{name}/run": ("busy", None),
     "POST /v1/tokens": (None, {"name": "mail", "scopes": ["view"]}),
+    "POST /v1/import": (None, segment([in_state("completed", "a", content="other")], at=NOW)),
 }
 """For each route the value in its path and its body, of a request that the state does not allow."""
 

@@ -152,6 +152,15 @@ def test_status(queue: Queue) -> None:
     assert "no_worker" in [thing.kind for thing in status.attention]
 
 
+def test_a_transfer(queue: Queue, tmp_path: Path) -> None:
+    job = queue.enqueue("echo moved", hold=True)
+    done = queue.export_to(tmp_path / "f.jsonl.gz", where=f"id:{job.id}")
+    assert (done.jobs, done.left_out) == (1, ())
+    found = queue.import_from(tmp_path / "f.jsonl.gz")
+    assert (found.jobs, found.existing, found.complete) == (0, 1, True)
+    queue.cancel(job)
+
+
 def test_doctor(queue: Queue) -> None:
     diagnosis = queue.doctor()
     assert {"store", "durability", "write", "clock"} <= {check.name for check in diagnosis.checks}

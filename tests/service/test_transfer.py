@@ -30,7 +30,7 @@ from queuectl.service.schedules import changing
 from queuectl.service.transfer.files import PurgeFile
 from queuectl.service.transfer.purging import purge_to
 from queuectl.service.transfer.segment import Cut, Damaged, Foreign, SegmentReader, SegmentWriter
-from queuectl.service.transfer.transfer import Transfer
+from queuectl.service.transfer.transfer import LocalTransfer
 from queuectl.store.memory import MemoryStore
 from queuectl.store.protocol import Store, Swap
 
@@ -52,7 +52,7 @@ def _output(job: Job, size: int) -> Chunk:
 
 def take(store: Store, path: Path, **options: Any) -> Any:
     """Import a file by its name, as the command does."""
-    steps = Transfer(store, lambda: store).read(str(path), **options)
+    steps = LocalTransfer(store, lambda: store).read(str(path), **options)
     steps.check()
     for _ in steps:
         pass
@@ -64,7 +64,7 @@ def test_a_file_is_private_and_whole(store: MemoryStore, tmp_path: Path, name: s
     imported(store, ended(3))
     path = tmp_path / name
     path.write_text("the old one")
-    export = Transfer(store, lambda: store).export(str(path))
+    export = LocalTransfer(store, lambda: store).export(str(path))
     steps = iter(export)
     done = next(steps)
     assert path.read_text() == "the old one"
@@ -82,7 +82,7 @@ def test_a_file_is_private_and_whole(store: MemoryStore, tmp_path: Path, name: s
 def test_an_export_that_is_given_up_leaves_the_old_file(store: MemoryStore, tmp_path: Path) -> None:
     path = tmp_path / "queue.jsonl"
     path.write_text("the old one")
-    steps = Transfer(store, lambda: store).export(str(path))
+    steps = LocalTransfer(store, lambda: store).export(str(path))
     next(iter(steps))
     steps.close()
     assert os.listdir(tmp_path) == ["queue.jsonl"]

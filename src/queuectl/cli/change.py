@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.act import confirm, count_down, run
-from queuectl.cli.moving import BEHIND_A_SERVER
 from queuectl.cli.report import Act
 from queuectl.cli.selecting import selected, selection_options, states_of
 from queuectl.domain.instant import format_instant, in_range
@@ -170,6 +169,11 @@ def delete(session: "Session") -> int:
     meant = selected(session)
     what = Act(verb="delete", line=lambda change: "deleted", asks=True)
     return run(session, meant, session.queue.delete(meant), what)
+
+
+BEHIND_A_SERVER = (
+    "run it on a host that reaches the store itself, with the URL of the store: queuectl --store URL"
+)
 
 
 def purge_options(parser: "Parser") -> None:

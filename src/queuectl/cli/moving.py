@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from queuectl.cli.interruptible import interruptible
 from queuectl.cli.live import progress
 from queuectl.cli.selecting import WHERE_HELP
-from queuectl.errors import CommandFailed, InvalidInput, QueuectlError
+from queuectl.errors import CommandFailed, InvalidInput, OutcomeUnknown, QueuectlError
 from queuectl.interrupt import INTERRUPTED
 from queuectl.service import shapes
 from queuectl.service.transfer.tally import ENTRIES, ON_CONFLICT, Exported, Imported, shown, words_of
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
     from queuectl.service.transfer.running import Export, Import
-    from queuectl.service.transfer.transfer import Transfer
 
-BEHIND_A_SERVER = (
-    "run it on a host that reaches the store itself, with the URL of the store: queuectl --store URL"
-)
 BUFFER = 256 * 1024
 """Bytes that are written to stdout at once."""
 NAMED_AT_MOST = 5
@@ -50,7 +46,7 @@ def export_options(parser: "Parser") -> None:
 def export(session: "Session") -> int:
     """Write jobs with their output, settings, queues and schedules to a file or to stdout."""
     args = session.args
-    transfer = _transfer(session, "export")
+    transfer = session.queue.transfer()
     if args.file == "-":
         if session.json:
             raise InvalidInput(
@@ -137,7 +133,7 @@ def import__options(parser: "Parser") -> None:
 def import_(session: "Session") -> int:
     """Bring exported jobs, settings, queues and schedules into the store."""
     args = session.args
-    transfer = _transfer(session, "import")
+    transfer = session.queue.transfer()
     source = sys.stdin.buffer if args.file == "-" else args.file
     steps = transfer.read(source, on_conflict=args.on_conflict, partial=args.partial, dry_run=args.dry_run)
     try:
@@ -166,7 +162,7 @@ def _run(session: "Session", steps: "Import", total: int | None) -> bool:
 
 
 def _add_progress(fault: QueuectlError, done: Imported) -> None:
-    if done.so_far not in fault.message:
+    if not isinstance(fault, OutcomeUnknown) and done.so_far not in fault.message:
         fault.message = f"{fault.message}; {done.so_far}"
     fault.hint = fault.hint or "the same command continues"
 
@@ -203,8 +199,3 @@ def _said(done: Imported, verb: str) -> str:
         new = "1 job has a new number" if done.renumbered == 1 else f"{done.renumbered} jobs have new numbers"
         parts.append(new)
     return "; ".join(parts)
-
-
-def _transfer(session: "Session", what: str) -> "Transfer":
-    session.refuse_remote(what, f"{BEHIND_A_SERVER} {what}")
-    return session.queue.transfer()

@@ -13,11 +13,15 @@ LEVEL = 1
 
 def is_wanted(request: Request, response: Response) -> bool:
     """Whether to compress the body of this answer."""
-    accepted = request.headers.get("accept-encoding", "").lower().split(",")
-    offers = (each.partition(";") for each in accepted)
-    is_accepted = any(name.strip() == "gzip" and not _is_zero(weight) for name, _, weight in offers)
-    is_stream = isinstance(response, StreamingResponse)
-    return is_accepted and not is_stream and len(response.body) >= SMALLEST
+    if isinstance(response, StreamingResponse) or len(response.body) < SMALLEST:
+        return False
+    return is_accepted(request.headers.get("accept-encoding", ""))
+
+
+def is_accepted(encodings: str) -> bool:
+    """Whether the value of `Accept-Encoding` names gzip."""
+    offers = (each.partition(";") for each in encodings.lower().split(","))
+    return any(name.strip() == "gzip" and not _is_zero(weight) for name, _, weight in offers)
 
 
 def compressed(response: Response) -> Response:

@@ -22,6 +22,8 @@ WITH_BODY = ("unsupported_media",)
 _REFERENCE = "#/components/schemas/{name}"
 _SUCCESS = {200: "Done", 201: "Created", 202: "Accepted", 204: "Nothing is left to say", 503: "Not ready"}
 RAW = ("application/json", "application/jsonl", "application/x-ndjson")
+FILES = (*RAW[1:], "application/gzip")
+"""The types of a body that is an exported file."""
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -75,6 +77,9 @@ def _operation(route: Route, body: Schema | None, components: dict[str, Any]) ->
             "required": route.body is not NoBody and not _may_be_empty(body, components),
             "content": {kind: {"schema": body if kind == RAW[0] else {"type": "string"}} for kind in kinds},
         }
+    elif route.raw_body:
+        content = {kind: {"schema": {"type": "string"}} for kind in FILES}
+        operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
@@ -118,7 +123,7 @@ def _responses(route: Route) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, name in route.answers.items():
         found[str(status)] = {"description": _SUCCESS[status], **_content(name)}
-    if route.method == "GET" and 200 in route.answers:
+    if route.method == "GET" and route.answers.get(200) not in (None, "lines"):
         found["304"] = {"description": "The same as before"}
     for status, codes in {**_errors(route), **ON_THE_WIRE}.items():
         if str(status) not in found:
@@ -133,6 +138,8 @@ def _content(name: str | None) -> dict[str, Any]:
         return {}
     if name == "text":
         return {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    if name == "lines":
+        return {"content": {"application/jsonl": {"schema": {"type": "string"}}}}
     if name == "page":
         return {"content": {"text/html": {"schema": {"type": "string"}}}}
     if name not in SCHEMAS:

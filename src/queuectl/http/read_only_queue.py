@@ -5,11 +5,28 @@ from typing import Any, cast
 from queuectl.http.problem import Refusal
 from queuectl.http.restricted_queue import READS, ReadSchedules
 from queuectl.service.queue import Queue
+from queuectl.service.transfer.running import Transfer
 
 
 def read_only(queue: Queue) -> Queue:
     """The queue without the methods that change something."""
     return cast(Queue, ReadOnlyQueue(queue))
+
+
+class ReadTransfer:
+    """`Transfer`, of which only exports to the caller of the server are not refused."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "export":
+            return self._transfer.export
+        raise _refusal(name)
+
+
+def _refusal(name: str) -> Refusal:
+    return Refusal("read_only", f"this server only reads ({name})")
 
 
 class ReadOnlyQueue:
@@ -20,11 +37,13 @@ class ReadOnlyQueue:
 
     def schedules(self) -> ReadSchedules:
         """Schedules for reading."""
-        return ReadSchedules(
-            self._queue.schedules(), lambda name: Refusal("read_only", f"this server only reads ({name})")
-        )
+        return ReadSchedules(self._queue.schedules(), _refusal)
+
+    def transfer(self) -> ReadTransfer:
+        """Exports."""
+        return ReadTransfer(self._queue.transfer())
 
     def __getattr__(self, name: str) -> Any:
         if name in READS:
             return getattr(self._queue, name)
-        raise Refusal("read_only", f"this server only reads ({name})")
+        raise _refusal(name)

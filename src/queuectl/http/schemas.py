@@ -131,6 +131,14 @@ _CLAIMS = {
     "worker": named("Worker"),
     "claims": a_list(named("Job")),
 }
+_IMPORTED = an_object(
+    {
+        **dict.fromkeys(("jobs", "entries", "existing", "skipped", "replaced", "renumbered"), COUNT),
+        "complete": FLAG,
+        "by_kind": {"type": "object", "additionalProperties": COUNTS},
+        "dry_run": FLAG,
+    }
+)
 _WAITED = an_object(
     {
         "id": TEXT,
@@ -284,6 +292,7 @@ SCHEMAS: dict[str, Schema] = {
         ]
     },
     "Preview": a_document(description=TEXT, instants=a_list(INSTANT), notes=a_list(TEXT)),
+    "Imported": a_document({"import": _IMPORTED}),
     "Tokens": a_document(tokens=a_list(_TOKEN)),
     "TokenDocument": a_document(token=_TOKEN),
     "IssuedToken": a_document(token=_TOKEN, secret=TEXT),

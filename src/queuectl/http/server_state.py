@@ -58,9 +58,10 @@ class ServerState(Struct):
                   and awaited in the event loop of the server
     worker_drains the worker of this server drains: no new jobs, while reads, streams and other changes continue
     pool          the threads in which handlers call the queue
-    waiters       the threads in which requests wait for the end of jobs
+    waiters       the threads in which requests wait for the end of jobs, and imports for their bodies
     carrier       the operations that this server carries on
     waiting       how many requests wait for the end of jobs
+    imports       how many imports are running
     routes        the rows of the route table that the application answers
     openapi       the OpenAPI document, which is made at the first request for it
     streams       the open streams
@@ -91,6 +92,7 @@ class ServerState(Struct):
     )
     waiting: int = 0
     carrier: Carrier = field(default_factory=Carrier)
+    imports: int = 0
     routes: Sequence[Any] = ()
     openapi: dict[str, Any] | None = None
 

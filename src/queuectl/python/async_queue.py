@@ -146,6 +146,9 @@ class AsyncQueue:
     forget = awaited(Queue.forget)
     doctor = awaited(Queue.doctor)
 
+    export_to = awaited(Queue.export_to)
+    import_from = awaited(Queue.import_from)
+
     @property
     def schedules(self) -> "AsyncSchedules":
         """The schedules of this queue: `Queue.schedules`, with methods that are awaited."""

@@ -28,6 +28,7 @@ from queuectl.python.errors import WaitTimeout
 from queuectl.python.opening import Connection
 from queuectl.python.operations import Operations
 from queuectl.python.system_values import Explanation, explanation_of
+from queuectl.python.transfers import Transfers
 from queuectl.python.values import Added, Job, Output, Part, PartReader, added_of, job_of, output_of
 from queuectl.service.listing import states_of
 from queuectl.service.queue import Queue as FrontDoor
@@ -43,7 +44,7 @@ COMMIT = 1000
 _Jobs = list[Job]
 
 
-class Queue(Changes, Operations, Administration):
+class Queue(Changes, Operations, Administration, Transfers):
     """A queue of shell commands.
 
     `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.

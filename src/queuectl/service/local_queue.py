@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
     from queuectl.service.status import Status
-    from queuectl.service.transfer.transfer import Transfer
+    from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
 
 
@@ -271,9 +271,9 @@ class LocalQueue(LocalOperations):
         return Operation(steps, lambda: self._store.counts(wanted).total())
 
     def transfer(self) -> "Transfer":
-        from queuectl.service.transfer.transfer import Transfer
+        from queuectl.service.transfer.transfer import LocalTransfer
 
-        return Transfer(self._store, self._created)
+        return LocalTransfer(self._store, self._created)
 
     def queues(self) -> "Sequence[QueueStatus]":
         from queuectl.service import queue_status

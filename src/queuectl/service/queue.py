@@ -49,7 +49,7 @@ from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Description
 
 if TYPE_CHECKING:
-    from queuectl.service.transfer.transfer import Transfer
+    from queuectl.service.transfer.running import Transfer
 
 
 class Queue(Protocol):
@@ -217,7 +217,7 @@ class Queue(Protocol):
         """Delete all ended jobs that match, with their output. Each step returns the number of deleted jobs."""
 
     def transfer(self) -> "Transfer":
-        """The exports and imports of the store. Raises InvalidInput for a queue behind a server."""
+        """The exports and imports. Does not call the store."""
 
     # Operations that are carried on behind
 

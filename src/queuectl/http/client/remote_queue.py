@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from queuectl.service.schedules.api import Schedules
     from queuectl.service.shapes.diagnosis import Description
     from queuectl.service.status import Status
-    from queuectl.service.transfer.transfer import Transfer
+    from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
 
 CLOCK_KEPT = 60.0
@@ -240,9 +240,9 @@ class RemoteQueue(RemoteOperations):
         return self._changes().purge(wanted)
 
     def transfer(self) -> "Transfer":
-        raise InvalidInput(
-            "export and import do not work through a server", "run it where the store is reachable"
-        )
+        from queuectl.http.client.transfer import RemoteTransfer
+
+        return RemoteTransfer(self._channel)
 
     def queues(self) -> "Sequence[QueueStatus]":
         document = self._channel.read("/v1/queues")

@@ -13,6 +13,7 @@ from queuectl.http.routes import (
     schedules,
     settings,
     tokens,
+    transfer,
     waiting,
     workers,
 )
@@ -32,5 +33,6 @@ ROUTES = checked(
     settings.ROUTES,
     schedules.ROUTES,
     tokens.ROUTES,
+    transfer.ROUTES,
     documentation.ROUTES,
 )

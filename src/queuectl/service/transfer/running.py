@@ -1,13 +1,45 @@
-"""A running export and a running import, of a store or through a server: they are done while they are iterated."""
+"""Exports and imports as clients call them, of a store or through a server. They are done while they are iterated."""
 
 from collections.abc import Callable, Generator, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
+from queuectl.domain.query import Filter
 from queuectl.service.operation import Operation
 from queuectl.service.transfer import files
 from queuectl.service.transfer.files import Write
 from queuectl.service.transfer.segment import Cut, Damaged, SegmentReader
-from queuectl.service.transfer.tally import Exported, Imported
+from queuectl.service.transfer.tally import Exported, Imported, OnConflict
+
+
+class Transfer(Protocol):
+    """The exports, imports and archiving purges of a queue."""
+
+    def export(self, target: str | Write, *, where: str | None = None, output: bool = True) -> "Export":
+        """Write jobs with their output, settings, queues and schedules to a file, or to a function that takes bytes.
+
+        The file is private and appears when it is complete. With `where` only the jobs that match are written. Raises
+        InvalidInput for an invalid filter, before the file is created.
+        """
+
+    def read(
+        self,
+        source: str | BinaryIO,
+        *,
+        on_conflict: OnConflict = "error",
+        partial: bool = False,
+        dry_run: bool = False,
+    ) -> "Import":
+        """Import a file, or what comes from a stream.
+
+        The caller reads a file through first (`check`). A stream is imported as it comes: a cut one raises Cut when the
+        jobs before the cut are stored, and is complete with `partial`.
+        """
+
+    def purge(self, wanted: Filter, path: str) -> Operation[int]:
+        """Move all ended jobs that match to the end of a file. Each step returns the number of deleted jobs.
+
+        Raises InvalidInput for a queue behind a server.
+        """
 
 
 class Export(Operation[int]):

@@ -1,4 +1,4 @@
-"""Exports and imports of one store, as clients call them."""
+"""Exports and imports of one store."""
 
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
@@ -17,18 +17,13 @@ from queuectl.service.transfer.tally import Exported, OnConflict
 from queuectl.store.protocol import Store
 
 
-class Transfer:
-    """The exports, imports and archiving purges of a store. `create` returns the store, which it creates if needed."""
+class LocalTransfer:
+    """The `Transfer` of a store. `create` returns the store, which it creates if needed."""
 
     def __init__(self, store: Store, create: Callable[[], Store]) -> None:
         self._store, self._create = store, create
 
     def export(self, target: str | Write, *, where: str | None = None, output: bool = True) -> Export:
-        """Write jobs with their output, settings, queues and schedules to a file, or to a function that takes bytes.
-
-        The file is private and appears when it is complete. With `where` only the jobs that match are written. Raises
-        InvalidInput for an invalid filter, before the file is created.
-        """
         wanted = None if where is None else parse(where, self._store.now())
         selected = Filter() if wanted is None else wanted.filter
 
@@ -46,11 +41,6 @@ class Transfer:
         partial: bool = False,
         dry_run: bool = False,
     ) -> Import:
-        """Import a file, or what comes from a stream.
-
-        A file is read through first: if it is cut or was changed, nothing of it is imported, unless `partial` is set.
-        A stream is imported as it comes.
-        """
         store = self._store if dry_run else self._create()
         importer = Importer(store, on_conflict=on_conflict, partial=partial, dry_run=dry_run)
 
@@ -60,6 +50,5 @@ class Transfer:
         return Import(steps, source, importer.done, partial=partial)
 
     def purge(self, wanted: Filter, path: str) -> Operation[int]:
-        """Move all ended jobs that match to the end of a file. Each step returns the number of deleted jobs."""
         steps = purge_to(self._store, wanted, path, self._store.describe().url)
         return Operation(steps, lambda: self._store.counts(wanted).total())
