@@ -162,6 +162,26 @@ def test_purged_jobs_are_in_the_file(queuectl: CommandLine) -> None:
     assert kinds == ["export", "job", "output", "job", "output", "end"] * 2
 
 
+@pytest.mark.parametrize("to", [(), ("--to", "old.jsonl")])
+def test_a_purge_is_limited_by_a_filter(queuectl: CommandLine, to: tuple[str, ...]) -> None:
+    queuectl("import", "-", input=ended(4))
+    queuectl.enqueue("--id", "living", "true")
+    for words, left in (
+        (("--older-than", "0", "--where", "number:2-3"), {"j-1", "j-4", "living"}),
+        (("--older-than", "0", "--where", "cmd:~nothing"), {"j-1", "j-4", "living"}),
+        (("--older-than", "0", "--where", "state:dead"), {"j-1", "j-4", "living"}),
+        (("--older-than", "9999d", "--where", "id:j-*"), {"j-1", "j-4", "living"}),
+        (("--older-than", "0", "--where", "id:j-* cmd:~true"), {"living"}),
+    ):
+        queuectl("purge", *words, *to, "--yes")
+        assert queuectl.ids() == left, words
+    queuectl("purge", "--older-than", "0", "--where", "state:pending", *to, "--yes", code=2)
+    queuectl("dlq", "purge", "--where", "number:>0", *to, "--yes")
+    if to:
+        queuectl("import", "old.jsonl")
+        assert queuectl.ids() == {"j-1", "j-2", "j-3", "j-4", "living"}
+
+
 # Killed
 
 

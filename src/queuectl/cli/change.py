@@ -1,15 +1,18 @@
 """Commands that change jobs: cancel, retry, hold, release, edit, delete, purge."""
 
+from collections.abc import Generator
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from queuectl.cli.act import confirm, count_down, run
 from queuectl.cli.report import Act
-from queuectl.cli.selecting import selected, selection_options, states_of
+from queuectl.cli.selecting import WHERE_HELP, selected, selection_options, states_of, wanted_of
 from queuectl.domain.instant import format_instant, in_range
 from queuectl.domain.job import TERMINAL
 from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
+from queuectl.domain.where import parse, term
 from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
 from queuectl.service.operation import Operation, Selection
@@ -18,6 +21,8 @@ from queuectl.service.times import read_time
 if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
+    from queuectl.domain.job import State
+    from queuectl.service.matching import Wanted
 
 
 def cancel_options(parser: "Parser") -> None:
@@ -178,27 +183,48 @@ BEHIND_A_SERVER = (
 
 def purge_options(parser: "Parser") -> None:
     """Add the arguments of `purge`: the states, the age, and the confirmation."""
-    states = "completed, cancelled, dead (default: the first two)"
-    parser.add_argument("--state", metavar="S,…", default="completed,cancelled", help=states)
+    states = "completed, cancelled, dead (default: the first two, or those of the filter)"
+    parser.add_argument("--state", metavar="S,…", help=states)
     parser.add_argument("--older-than", metavar="D", required=True, help="ended longer ago than this")
-    to_option(parser)
+    to_options(parser)
     parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl purge --older-than 30d --yes", "delete jobs that ended over thirty days ago")
     parser.example("queuectl purge --older-than 30d --to 2026.jsonl.gz --yes", "write them to a file first")
+    parser.example(
+        "queuectl purge --older-than 7d --where 'queue:mail cmd:~send' --yes",
+        "only those that match a filter",
+    )
 
 
 def purge(session: "Session") -> int:
     """Delete jobs that ended longer ago than --older-than."""
     refuse_to_remote(session)
-    states = states_of(session.args.state)
+    args, states = session.args, _purged_states(session)
     if not states or states - TERMINAL:
         raise InvalidInput("only ended jobs can be purged", "--state completed, cancelled or dead")
-    before = session.queue.now() - of_option("--older-than", parse_duration, session.args.older_than)
-    return purge_all(session, Filter(states=states, ended_before=before))
+    before = session.queue.now() - of_option("--older-than", parse_duration, args.older_than)
+    if args.where is None:
+        return purge_all(session, Filter(states=states, ended_before=before))
+    terms = (term("state", *sorted(states)), term("older", format_instant(before)))
+    return purge_all(session, wanted_of(session, *terms, names=()))
 
 
-def to_option(parser: "Parser") -> None:
-    """Add the option of a purge that names a file for the deleted jobs."""
+def _purged_states(session: "Session") -> "frozenset[State]":
+    """The states of --state, else those of the filter, else the usual ones."""
+    args = session.args
+    if args.state is not None:
+        return states_of(args.state)
+    named = parse(args.where, session.queue.now()).filter.states if args.where else None
+    return named or PURGED
+
+
+PURGED: "frozenset[State]" = frozenset(("completed", "cancelled"))
+"""The states of the jobs that a purge deletes if none are named."""
+
+
+def to_options(parser: "Parser") -> None:
+    """Add the options of a purge that select jobs by a filter, and name a file for the deleted jobs."""
+    parser.add_argument("--where", metavar="FILTER", help=WHERE_HELP)
     parser.add_argument(
         "--to",
         metavar="FILE",
@@ -212,7 +238,7 @@ def refuse_to_remote(session: "Session") -> None:
         session.refuse_remote("--to", BEHIND_A_SERVER)
 
 
-def purge_all(session: "Session", wanted: Filter) -> int:
+def purge_all(session: "Session", wanted: "Wanted") -> int:
     """Delete all ended jobs that match. Without --yes, first show their number and ask for a confirmation."""
     steps, count = _purging(session, wanted), None
     if not session.args.yes:  # with --yes the count is not needed, and to count means to read every job
@@ -221,10 +247,19 @@ def purge_all(session: "Session", wanted: Filter) -> int:
     return count_down(session, "purge", "purged", count, steps)
 
 
-def _purging(session: "Session", wanted: Filter) -> Operation[int]:
-    if session.args.to is None:
+def _purging(session: "Session", wanted: "Wanted") -> Operation[int]:
+    if session.args.to is not None:
+        return session.queue.transfer().purge(wanted, session.args.to)
+    if isinstance(wanted, Filter):
         return session.queue.purge(wanted)
-    return session.queue.transfer().purge(wanted, session.args.to)
+    steps = session.queue.delete(wanted)
+
+    def deleted() -> Generator[int]:
+        with closing(steps):
+            for changes in steps:
+                yield sum(change.changed for change in changes)
+
+    return Operation(deleted(), steps.count)
 
 
 def state_of(change: Change) -> str:

@@ -5,15 +5,23 @@ from typing import TYPE_CHECKING
 from queuectl.cli import jobs
 from queuectl.cli.act import run
 from queuectl.cli.cells import columns_of
-from queuectl.cli.change import purge_all, refuse_to_remote, retried_kind, retry_selected, state_of, to_option
+from queuectl.cli.change import (
+    purge_all,
+    refuse_to_remote,
+    retried_kind,
+    retry_selected,
+    state_of,
+    to_options,
+)
 from queuectl.cli.references import single_references
 from queuectl.cli.report import Act
 from queuectl.cli.selecting import selected, selection_options, wanted_of
 from queuectl.domain.ids import handle
+from queuectl.domain.instant import format_instant
 from queuectl.domain.job import Job, State
 from queuectl.domain.quantity import of_option, parse_duration
 from queuectl.domain.query import Filter
-from queuectl.domain.where import Where
+from queuectl.domain.where import Where, term
 from queuectl.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
@@ -90,7 +98,7 @@ def retry(session: "Session") -> int:
 def purge_options(parser: "Parser") -> None:
     """Add the arguments of `dlq purge`: the age, and the confirmation."""
     parser.add_argument("--older-than", metavar="D", help="only those that died longer ago than this")
-    to_option(parser)
+    to_options(parser)
     parser.flag("--yes", "-y", help="do not ask before deleting many")
     parser.example("queuectl dlq purge --older-than 30d --yes", "delete old dead jobs for good")
 
@@ -100,7 +108,10 @@ def purge(session: "Session") -> int:
     refuse_to_remote(session)
     older = session.args.older_than
     before = session.queue.now() - of_option("--older-than", parse_duration, older) if older else None
-    return purge_all(session, Filter(states=DEAD, ended_before=before))
+    if session.args.where is None:
+        return purge_all(session, Filter(states=DEAD, ended_before=before))
+    terms = ["state:dead", *([term("older", format_instant(before))] if before else [])]
+    return purge_all(session, wanted_of(session, *terms, names=()))
 
 
 def _retry_all(session: "Session", wanted: Where) -> int:

@@ -16,6 +16,7 @@ from queuectl.http.client.channel import Channel
 from queuectl.http.client.connection import NotSent, Reply, ReplyLost, Request, headers_of, lost, reason, send
 from queuectl.http.client.decoding import understood
 from queuectl.http.client.tries import Tries
+from queuectl.service.matching import Wanted
 from queuectl.service.operation import Operation
 from queuectl.service.transfer import files
 from queuectl.service.transfer.files import Write
@@ -61,7 +62,7 @@ class RemoteTransfer:
         upload = _Upload(self._channel, {"on_conflict": on_conflict, **flags})
         return Import(upload.steps, source, upload.done, partial=partial)
 
-    def purge(self, wanted: Filter, path: str) -> Operation[int]:  # noqa: ARG002
+    def purge(self, wanted: Wanted, path: str) -> Operation[int]:  # noqa: ARG002
         raise InvalidInput(
             "a purge does not write jobs of a server to a file", "run it where the store is reachable"
         )

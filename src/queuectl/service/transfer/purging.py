@@ -6,24 +6,25 @@ If it is killed, the jobs of one batch may be in the file and in the store; the 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
-from msgspec.structs import replace
-
 from queuectl import crashpoint
 from queuectl.domain.job import TERMINAL, Job
-from queuectl.domain.query import Filter, Page
-from queuectl.service import maintenance
-from queuectl.service.transfer.exporting import PAGE, write_job
+from queuectl.domain.query import Filter
+from queuectl.domain.where import EVERY, Where
+from queuectl.service import maintenance, matching
+from queuectl.service.matching import Wanted
+from queuectl.service.operation import among
+from queuectl.service.transfer.exporting import write_job
 from queuectl.service.transfer.files import PurgeFile
 from queuectl.service.transfer.segment import SegmentWriter
 from queuectl.store.protocol import Store
 
 
-def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[int]:
+def purge_to(store: Store, wanted: Wanted, path: str, source: str) -> Generator[int]:
     """Move all ended jobs that match into a file. Yields the number of deleted jobs for each batch."""
-    wanted = replace(wanted, states=(wanted.states or TERMINAL) & TERMINAL)
+    meant = Where("", wanted, (), EVERY) if isinstance(wanted, Filter) else wanted
     maintenance.unblock_all(store)
     with closing(PurgeFile(path)) as file:
-        for jobs in _batches(store, wanted):
+        for jobs in _batches(store, among(meant, TERMINAL)):
             with file.segment() as write:
                 writer = SegmentWriter(write, source, store.now())
                 for job in jobs:
@@ -36,11 +37,7 @@ def purge_to(store: Store, wanted: Filter, path: str, source: str) -> Generator[
             yield len(maintenance.delete_ended(store, jobs))
 
 
-def _batches(store: Store, wanted: Filter) -> Iterator[Sequence[Job]]:
-    cursor = None
-    while True:
-        found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
-        if found.jobs:
-            yield found.jobs
-        if (cursor := found.next) is None:
-            return
+def _batches(store: Store, where: Where) -> Iterator[Sequence[Job]]:
+    for jobs, _ in matching.walk(store, where):
+        if jobs:
+            yield jobs

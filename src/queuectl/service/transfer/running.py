@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from typing import BinaryIO, Protocol
 
-from queuectl.domain.query import Filter
+from queuectl.service.matching import Wanted
 from queuectl.service.operation import Operation
 from queuectl.service.transfer import files
 from queuectl.service.transfer.files import Write
@@ -35,7 +35,7 @@ class Transfer(Protocol):
         jobs before the cut are stored, and is complete with `partial`.
         """
 
-    def purge(self, wanted: Filter, path: str) -> Operation[int]:
+    def purge(self, wanted: Wanted, path: str) -> Operation[int]:
         """Move all ended jobs that match to the end of a file. Each step returns the number of deleted jobs.
 
         Raises InvalidInput for a queue behind a server.

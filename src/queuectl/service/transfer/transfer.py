@@ -5,6 +5,8 @@ from typing import BinaryIO
 
 from queuectl.domain.query import Filter
 from queuectl.domain.where import parse
+from queuectl.service import matching
+from queuectl.service.matching import Wanted
 from queuectl.service.operation import Operation
 from queuectl.service.transfer import files
 from queuectl.service.transfer.exporting import export
@@ -49,6 +51,6 @@ class LocalTransfer:
 
         return Import(steps, source, importer.done, partial=partial)
 
-    def purge(self, wanted: Filter, path: str) -> Operation[int]:
+    def purge(self, wanted: Wanted, path: str) -> Operation[int]:
         steps = purge_to(self._store, wanted, path, self._store.describe().url)
-        return Operation(steps, lambda: self._store.counts(wanted).total())
+        return Operation(steps, lambda: matching.counts(self._store, wanted).total())
