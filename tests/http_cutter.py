@@ -94,7 +94,7 @@ class Cutter:
 
 
 def _message(peer: socket.socket) -> bytes:
-    """One whole request or reply of a peer that states the length of its bodies."""
+    """One whole request or reply of a peer that states the length of its bodies, or sends them in chunks."""
     data = b""
     while b"\r\n\r\n" not in data:
         data += _more(peer)
@@ -103,6 +103,8 @@ def _message(peer: socket.socket) -> bytes:
         line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
     ]
     while lengths and len(body) < int(lengths[0]):
+        body += _more(peer)
+    while b"transfer-encoding: chunked" in head.lower() and not body.endswith(b"0\r\n\r\n"):
         body += _more(peer)
     return head + b"\r\n\r\n" + body
 

@@ -98,8 +98,7 @@ class Transfers(Opening):
         try:
             steps.check()
         except CommandFailed as fault:
-            fault.message = f"{source}: {fault.message}; nothing is imported"
-            raise
+            raise CommandFailed(f"{source}: {fault.message}; nothing is imported", fault.hint) from fault
         for _ in steps:
             pass
         found = tally.shown(steps.done)

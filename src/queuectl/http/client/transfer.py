@@ -42,6 +42,7 @@ class RemoteTransfer:
         self._channel = channel
 
     def export(self, target: str | Write, *, where: str | None = None, output: bool = True) -> Export:
+        """The lines of an export, for a file or a function."""
         wanted = Filter() if where is None else parse(where, datetime.now(UTC))
         query = {"where": where, "output": None if output else "none"}
 
@@ -58,11 +59,13 @@ class RemoteTransfer:
         partial: bool = False,
         dry_run: bool = False,
     ) -> Import:
+        """An import of a file or a stream."""
         flags = {"partial": 1 if partial else None, "dry_run": 1 if dry_run else None}
         upload = _Upload(self._channel, {"on_conflict": on_conflict, **flags})
         return Import(upload.steps, source, upload.done, partial=partial)
 
     def purge(self, wanted: Wanted, path: str) -> Operation[int]:  # noqa: ARG002
+        """Refused: the file would be on another host than the store."""
         raise InvalidInput(
             "a purge does not write jobs of a server to a file", "run it where the store is reachable"
         )

@@ -26,6 +26,7 @@ class LocalTransfer:
         self._store, self._create = store, create
 
     def export(self, target: str | Write, *, where: str | None = None, output: bool = True) -> Export:
+        """The lines of an export, for a file or a function."""
         wanted = None if where is None else parse(where, self._store.now())
         selected = Filter() if wanted is None else wanted.filter
 
@@ -43,6 +44,7 @@ class LocalTransfer:
         partial: bool = False,
         dry_run: bool = False,
     ) -> Import:
+        """An import of a file or a stream."""
         store = self._store if dry_run else self._create()
         importer = Importer(store, on_conflict=on_conflict, partial=partial, dry_run=dry_run)
 
@@ -52,5 +54,6 @@ class LocalTransfer:
         return Import(steps, source, importer.done, partial=partial)
 
     def purge(self, wanted: Wanted, path: str) -> Operation[int]:
+        """A purge whose jobs are first written to a file."""
         steps = purge_to(self._store, wanted, path, self._store.describe().url)
         return Operation(steps, lambda: matching.counts(self._store, wanted).total())
