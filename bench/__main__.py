@@ -12,6 +12,7 @@ from pathlib import Path
 from bench.bulk import BULK
 from bench.over_http import HTTP
 from bench.rows import ROWS
+from bench.schedules import SCHEDULES
 from bench.transfer import TRANSFER
 from queuectl import __version__
 
@@ -22,7 +23,7 @@ def main() -> int:
     """Run the rows that are named, or all; exit 1 if a goal is missed."""
     options = _options()
     scaled = {name: partial(row, options.scale) for name, row in (BULK | HTTP).items()}
-    rows = ROWS | TRANSFER | scaled
+    rows = ROWS | TRANSFER | SCHEDULES | scaled
     names = [each for name in options.rows or rows for each in (HTTP if name == "http" else (name,))]
     unknown = [name for name in names if name not in rows]
     if unknown:
