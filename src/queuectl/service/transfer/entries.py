@@ -65,11 +65,13 @@ def _swap(kind: str, given: _Given, entry: Entry | None) -> Swap:
 
     imported = schedule_of(given.name, given.value)
     assert imported is not None, "its meaning was found"
-    if entry is not None:
-        removed, known = removed_of(entry.value), schedule_of(given.name, entry.value)
-        decided = removed.decided if removed else known.last_decided if known else None
-        imported = imported_after(imported, decided)
-    return Swap(TABLES[kind], given.name, entry_of(imported), version, imported.due)
+    removed = removed_of(entry.value) if entry else None
+    known = schedule_of(given.name, entry.value) if entry else None
+    following = imported_after(
+        imported, removed.decided if removed else known.last_decided if known else None
+    )
+    value = given.value if following == imported else entry_of(following)
+    return Swap(TABLES[kind], given.name, value, version, following.due)
 
 
 def _refuse(kind: str, name: str, done: Imported, on_conflict: OnConflict) -> None:
