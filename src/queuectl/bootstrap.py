@@ -53,6 +53,7 @@ def open_queue(
     created: Callable[[str], None] = lambda url: None,
     token: str | None = None,
     insecure_http: bool = False,
+    via: str | None = None,
 ) -> "Queue":
     """The queue in the store that these settings name, or behind the server that they name.
 
@@ -66,7 +67,7 @@ def open_queue(
         )
     if token is not None:
         raise InvalidInput("token: a store takes no token", "a token is for a server, https://…")
-    return open_local(sources, missing, patience=patience, created=created)
+    return open_local(sources, missing, patience=patience, created=created, via=via)
 
 
 def open_local(
@@ -75,21 +76,23 @@ def open_local(
     *,
     patience: float = 10.0,
     created: Callable[[str], None] = lambda url: None,
+    via: str | None = None,
 ) -> "LocalQueue":
     """The queue in the store that these settings name.
 
     `missing` decides what happens if there is no store. `create`: reads find nothing, and the first enqueue creates
     the store and calls `created` with its URL. `empty`: reads find nothing. `raise`: the first call raises
-    StoreAbsent. A queue with an archive is created in any case, because the archive may have jobs to show.
+    StoreAbsent. A queue with an archive is created in any case, because the archive may have jobs to show. `via` is the
+    door that the events of this queue name.
     """
     from queuectl.service.local_queue import LocalQueue
 
     url = store_url(sources)
     store = open_store(url, sources.local, patience=patience, create=has_archive(url))
     if missing == "raise":
-        return LocalQueue(store, sources)
+        return LocalQueue(store, sources, via=via)
     try:
-        return LocalQueue(store, sources, entries=store.read_table("settings"))
+        return LocalQueue(store, sources, entries=store.read_table("settings"), via=via)
     except StoreAbsent as absence:
         store.close()
         empty = empty_store(url, sources.local, absence)
@@ -108,7 +111,14 @@ def open_local(
         return made
 
     may = create if missing == "create" else None
-    return LocalQueue(empty, sources, create=may, absent=True, own_clock=may is None or is_local(url))
+    return LocalQueue(
+        empty,
+        sources,
+        create=may,
+        absent=True,
+        own_clock=may is None or is_local(url),
+        via=via,
+    )
 
 
 def join_transaction(
@@ -127,11 +137,11 @@ def join_transaction(
     if scheme in POSTGRES:
         with _extra("postgres", "psycopg"):
             from queuectl.store.postgres import joined as in_postgres
-        return LocalQueue(cast("Store", in_postgres.store(connection, url, wait)), sources)
+        return LocalQueue(cast("Store", in_postgres.store(connection, url, wait)), sources, via="python")
     if scheme == "sqlite" and wait is None:
         from queuectl.store.sqlite import joined as in_sqlite
 
-        return LocalQueue(cast("Store", in_sqlite.store(connection, sqlite_path(url))), sources)
+        return LocalQueue(cast("Store", in_sqlite.store(connection, sqlite_path(url))), sources, via="python")
     if scheme == "sqlite":
         raise InvalidInput(
             "connection: AsyncQueue takes none for a SQLite file",

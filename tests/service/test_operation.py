@@ -65,7 +65,7 @@ def test_no_call_reads_or_saves_more_jobs_than_one_step(
 ) -> None:
     sizes: list[int] = []
     save = store.save
-    overtaken.replace("save", lambda jobs: sizes.append(len(jobs)) or save(jobs))
+    overtaken.replace("save", lambda jobs, events: sizes.append(len(jobs)) or save(jobs, events))
     queue._store = overtaken  # type: ignore[assignment]
     for n in range(5):
         put(store, f"j{n}")

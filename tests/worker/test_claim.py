@@ -88,9 +88,9 @@ def test_the_deadline_is_counted_from_before_the_claim_request(
 ) -> None:
     really = unstarted.store.claim
 
-    def slow(*args: object) -> object:
+    def slow(*args: object, **options: object) -> object:
         unstarted.now += 10
-        return really(*args)  # type: ignore[arg-type]
+        return really(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(unstarted.store, "claim", slow)
     asked = unstarted.now
@@ -145,3 +145,11 @@ def test_wakeups_are_wanted_while_a_slot_is_free_or_jobs_are_long(unstarted: Uns
     assert claiming.wants_wakeups  # an instruction must be felt, and a job cancelled
     claiming._policy.record_run_time(0.002)
     assert not claiming.wants_wakeups
+
+
+def test_claims_are_told_unless_the_setting_says_otherwise(unstarted: Unstarted) -> None:
+    unstarted.claims("a")
+    assert [event.event for _, event in unstarted.store.read_events(None, 10).events] == ["job.started"]
+    unstarted.context.settings = config.resolve({}, {}, {}, {"events": "ends"})
+    unstarted.claims("b")
+    assert [event.job for _, event in unstarted.store.read_events(None, 10).events] == ["a"]

@@ -10,6 +10,8 @@ from unstarted import Unstarted
 from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
+from queuectl.service import commands
+from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent import maintenance
 from queuectl.worker.agent.claim import ClaimJobs
 from queuectl.worker.agent.maintenance import Maintenance
@@ -250,3 +252,22 @@ def test_a_result_for_another_store_is_kept(
     duty.round()
     assert duty.store.get(["done"])["done"].state == "completed"
     assert not results.exists()
+
+
+def test_old_events_are_deleted_but_not_after_a_jump_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    store = MemoryStore(clock)
+    agent = Unstarted(tmp_path, monkeypatch, store)
+    put(store, "a")
+    commands.hold(store, ["a"])
+    duty = agent.duty(Maintenance)
+    duty._purge()
+    clock.step(days=4)
+    duty._purge()
+    assert len(store.read_events(None, 10).events) == 1
+    agent.now += 2 * 3600
+    clock.step(hours=2)
+    duty._purge()
+    assert store.read_events(None, 10).events == []

@@ -170,3 +170,20 @@ def test_held_children_are_updated_although_no_job_is_blocked(scene: Scene) -> N
     assert scene.record() == ["good"]
     assert get(scene.store, "by_failure").state == "pending"
     assert (get(scene.store, "by_hand").state, get(scene.store, "by_hand").waiting_for) == ("held", ())
+
+
+def test_each_result_is_told_once_with_its_attempt(scene: Scene) -> None:
+    scene.ends("good")
+    scene.record()
+    scene.ends("good")
+    scene.record()
+    [(_, event)] = scene.store.read_events(None, 10).events
+    assert (event.event, event.job, event.exit_code) == ("job.completed", "good", 0)
+    assert event.attempt_id == scene.claims["good"].attempt_id
+
+
+def test_a_claim_that_is_given_back_is_told(scene: Scene) -> None:
+    scene.store.away = None
+    scene.recorder.give_back(scene.claims["good"].attempt_id or "", scene.claims["good"])
+    scene.record()
+    assert [event.event for _, event in scene.store.read_events(None, 10).events] == ["job.given_back"]

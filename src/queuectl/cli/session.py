@@ -75,10 +75,11 @@ class Session:
         if self.is_remote:
             return self._remote()
         if self.creates:
-            return bootstrap.open_queue(self.sources, "create", created=self._say_created)
+            return bootstrap.open_queue(self.sources, "create", created=self._say_created, via="cli")
         named = self.sources.given_url is not None and bootstrap.is_local(self.store_url)
         dry_run = getattr(self.args, "dry_run", False)
-        return bootstrap.open_queue(self.sources, "raise" if named and not dry_run else "empty")
+        must_exist = named and not dry_run
+        return bootstrap.open_queue(self.sources, "raise" if must_exist else "empty", via="cli")
 
     def _remote(self) -> "Queue":
         """The queue behind a server. A person who only looks at something does not want to wait for a server."""

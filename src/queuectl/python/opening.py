@@ -91,7 +91,7 @@ class Opening:
     def _make(self) -> FrontDoor:
         """Open the queue at the URL."""
         return bootstrap.open_queue(
-            self._sources, "create", token=self._token, insecure_http=self._insecure_http
+            self._sources, "create", token=self._token, insecure_http=self._insecure_http, via="python"
         )
 
     def _opened_for(self, connection: Connection | InLoop | None) -> FrontDoor:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from queuectl import crashpoint
+from queuectl.domain.event import Actor
 from queuectl.domain.ids import handle
 from queuectl.domain.instant import parse_instant
 from queuectl.domain.job import STATES, TERMINAL, Job, State
@@ -36,6 +37,7 @@ from queuectl.errors import CommandFailed, Forbidden, InvalidInput
 from queuectl.service import commands, maintenance, matching
 from queuectl.service.changing import TRIES, Change, Chosen
 from queuectl.service.operations import arguments_of, selected_by
+from queuectl.service.telling import acting
 from queuectl.store.protocol import Entry, Store, Swap
 
 LEASE = timedelta(seconds=10)
@@ -139,7 +141,8 @@ def _tally(status: OperationStatus, selected: int, changes: Sequence[Change]) ->
 
 
 def _changes(store: Store, status: OperationStatus, ids: Chosen) -> list[Change]:
-    """Change the jobs of a step."""
+    """Change the jobs of a step, in the name of the person who began the operation."""
+    store = acting(store, Actor(status.by))
     args, request = arguments_of(status.request.verb, status.request.args), status.request
     if isinstance(args, Cancel):
         return _within(

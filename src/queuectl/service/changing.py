@@ -6,6 +6,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from queuectl.domain import dependency
+from queuectl.domain.event import between
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
 from queuectl.domain.query import Filter, Jobs, Page
@@ -103,7 +104,8 @@ def change(store: Store, ids: Sequence[str], rule: Rule, *, with_parents: bool =
     for _ in range(TRIES):
         parents = maintenance.parent_states(store, jobs.values()) if with_parents else {}
         wanted = _apply(jobs, rule, store.now(), parents, done)
-        answers = store.save(wanted) if wanted else []
+        events = [between(jobs[job.id], job) for job in wanted]
+        answers = store.save(wanted, events) if wanted else []
         for job, answer in zip(wanted, answers, strict=True):
             if answer.job is not None:
                 done[job.id] = Change(job.id, answer.job, before=jobs[job.id])

@@ -12,6 +12,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
+from queuectl.domain.event import NOBODY
 from queuectl.domain.ids import handle
 from queuectl.domain.job import Job, State
 from queuectl.domain.names import check_name, is_name
@@ -126,7 +127,7 @@ def delete(store: Store, ids: Sequence[str], *, version: int | None = None) -> l
     damaged = [_discarded(store, each) for each in jobs.unreadable.values()]
     refusals = {id: why for id, job in jobs.items() if (why := _keeps(job, version))}
     ended = [job for id, job in jobs.items() if id not in refusals]
-    gone = maintenance.delete_ended(store, ended, exactly=chosen or version is not None)
+    gone = maintenance.delete_ended(store, ended, exactly=chosen or version is not None, tell=NOBODY)
     for job in ended:
         if job.id not in gone:  # another process has retried or deleted the job meanwhile
             refusals[job.id] = Conflict(f"job {handle(job)} is no longer {job.state}")

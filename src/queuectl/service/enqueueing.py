@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from queuectl import crashpoint
 from queuectl.clock import random_bytes
 from queuectl.domain import dependency, lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.ids import check_new_id, handle, make_id
 from queuectl.domain.job import Job, Parent, Spec, State
 from queuectl.domain.names import check_name
@@ -147,7 +148,7 @@ def enqueue(store: Store, jobs: Sequence[Job]) -> list[Enqueued]:
     placed = _behind_parents(store, jobs) if any(job.spec.after for job in jobs) else list(jobs)
     crashpoint.reach("before_add")
     try:
-        added = store.add(placed)
+        added = store.add(placed, [between(None, job) for job in placed])
     except OutcomeUnknown as unknown:
         unknown.ids = tuple(job.id for job in placed)
         raise

@@ -14,6 +14,7 @@ from msgspec import Struct
 from queuectl import crashpoint
 from queuectl.config import Settings
 from queuectl.domain import firing, lifecycle
+from queuectl.domain.event import Event, between
 from queuectl.domain.firing import Plan
 from queuectl.domain.job import Job
 from queuectl.domain.query import Jobs
@@ -177,4 +178,10 @@ def unblock(store: Store, jobs: Sequence[Job]) -> None:
 
 def _swap(made: Made) -> Swap:
     found, entry = made.found, made.plan.entry
-    return Swap("schedules", found.key, entry_of(entry), found.entry.version, due=entry.due, adding=made.jobs)
+    told = events_of(made.jobs)
+    return Swap("schedules", found.key, entry_of(entry), found.entry.version, entry.due, made.jobs, told)
+
+
+def events_of(jobs: Sequence[Job]) -> tuple[Event | None, ...]:
+    """The events of new jobs."""
+    return tuple(between(None, job) for job in jobs)

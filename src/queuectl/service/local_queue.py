@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from queuectl import config
 from queuectl.clock import random_bytes
 from queuectl.config import Settings
+from queuectl.domain.event import Actor
 from queuectl.domain.job import Job
 from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, StoreAbsent
@@ -23,6 +24,7 @@ from queuectl.service.local_operations import LocalOperations, user_and_host
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, working_directory
 from queuectl.service.settings import Sources
+from queuectl.service.telling import EventsSetting, telling, user_and_host
 from queuectl.store.protocol import Description, Entry, Store
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class LocalQueue(LocalOperations):
     entries     the store's settings, if they were read just now; used once
     create      creates the store and returns it; None if the store exists, or must not be created
     own_clock   the store's clock is this host's clock, so it can be read before there is a store
+    via         the door that the events of this queue name; their `by` is this user on this host
     """
 
     def __init__(
@@ -61,11 +64,32 @@ class LocalQueue(LocalOperations):
         create: Callable[[], Store] | None = None,
         absent: bool = False,
         own_clock: bool = True,
+        via: str | None = None,
     ) -> None:
-        self._store, self._sources = store, sources
+        self._actor, self._events_setting = Actor(via=via), EventsSetting(self.settings)
+        self._sources = sources
+        self._use(store)
         self._entries, self._create, self._own_clock = entries, create, own_clock
         self._creating = threading.Lock()
         self.absent = absent
+
+    def _use(self, store: Store) -> None:
+        self._plain, self._store = store, telling(store, self._events_setting, self._who)
+
+    def acting(self, actor: Actor) -> "LocalQueue":
+        """The same queue for another actor. Only a server calls it, so it is no method of `Queue`."""
+        from copy import copy
+
+        queue = copy(self)
+        queue._actor = actor
+        queue._use(self._plain)
+        return queue
+
+    def _who(self) -> Actor:
+        """The actor of events."""
+        if self._actor.by is None:
+            self._actor = replace(self._actor, by=user_and_host())
+        return self._actor
 
     def now(self) -> datetime:
         return (self._store if self._own_clock else self._created()).now()
@@ -77,7 +101,7 @@ class LocalQueue(LocalOperations):
         """The store. A missing store is created if this queue may create one."""
         with self._creating:
             if self.absent and self._create is not None:
-                self._store = self._create()
+                self._use(self._create())
                 self.absent = False
         return self._store
 
@@ -295,6 +319,7 @@ class LocalQueue(LocalOperations):
         if entries is None:
             entries = self._store.read_table("settings")
         found = self._sources.resolve(config.stored({key: entry.value for key, entry in entries.items()}))
+        self._events_setting.note(found)
         return replace(found, versions={key: entry.version for key, entry in entries.items()})
 
     def set(self, key: str, text: str, *, version: int | None = None) -> Settings:
@@ -399,7 +424,7 @@ class LocalQueue(LocalOperations):
         """Let `note` get the verb and the seconds of each call of the store. Only a server calls it."""
         from queuectl.service.timed_store import timed
 
-        self._store = timed(self._store, note)
+        self._use(timed(self._plain, note))
 
     def describe(self) -> Description:
         return self._store.describe()

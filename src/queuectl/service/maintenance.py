@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from queuectl.config import Settings
 from queuectl.domain import lifecycle
+from queuectl.domain.event import Actor, between
 from queuectl.domain.job import Job, State
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.domain.query import Filter, Page
@@ -21,6 +22,10 @@ PROBE, PROBE_BYTES = ".doctor", 8192
 
 CHILDREN_TOLD_WITHIN = timedelta(minutes=1)
 """Within this time after a job's end, every job that waits for it has been unblocked or cancelled."""
+EVENTS_KEPT = 1_000_000
+"""The maximum number of events, however young they are."""
+TRIM_STEP, TRIM_STEPS = 1000, 50
+"""Number of events that one call of the store deletes, and number of these calls in one run."""
 STEP = 100
 """Number of jobs that one step reads."""
 MOST_EXPIRED = 10_000
@@ -76,8 +81,7 @@ def recover(store: Store, jobs: Sequence[Job], why: str, started: frozenset[str]
     if not jobs:
         return []
     now = store.now()
-    changed = [_recovered(job, why, now, started) for job in jobs]
-    kept = _save(store, changed)
+    kept = _save(store, [(job, _recovered(job, why, now, started)) for job in jobs])
     # The caller reports the recovered jobs even if the archive fails here: the sweep finds their blocked children.
     with tolerate_archive_outage(store):
         unblock_children(store, [job.id for job in kept if job.ended])
@@ -101,8 +105,8 @@ def unblock(store: Store, ids: Sequence[str]) -> list[Job]:
         jobs = [job for job in store.get(batch).values() if job.state in CHILDREN]
         states = parent_states(store, jobs)
         now = store.now()
-        after = [lifecycle.unblock(job, states, now=now) for job in jobs]
-        changed += _save(store, [new for new, old in zip(after, jobs, strict=True) if new is not old])
+        pairs = [(job, lifecycle.unblock(job, states, now=now)) for job in jobs]
+        changed += _save(store, [(before, after) for before, after in pairs if after is not before])
     return changed
 
 
@@ -149,7 +153,9 @@ def purge_expired(store: Store, settings: Settings) -> int:
     return count
 
 
-def delete_ended(store: Store, jobs: Sequence[Job], *, exactly: bool = True) -> set[str]:
+def delete_ended(
+    store: Store, jobs: Sequence[Job], *, exactly: bool = True, tell: Actor | None = None
+) -> set[str]:
     """Delete these ended jobs with their output, in one call. Returns the ids of the deleted jobs.
 
     `exactly`: only the jobs as they were read. An ended job changes only by a retry, and a retried job ends after it
@@ -159,7 +165,21 @@ def delete_ended(store: Store, jobs: Sequence[Job], *, exactly: bool = True) -> 
     if last is None:
         return set()
     ended = last + timedelta(microseconds=1) if exactly else None
-    return set(store.purge(Filter(ids=tuple(job.id for job in jobs), ended_before=ended), len(jobs)))
+    wanted = Filter(ids=tuple(job.id for job in jobs), ended_before=ended)
+    return set(store.purge(wanted, len(jobs), tell=tell))
+
+
+def trim_events(store: Store, settings: Settings) -> int:
+    """Delete events that are older than the retention setting allows, and those beyond the newest `EVENTS_KEPT`.
+
+    One call deletes at most `TRIM_STEPS` steps. Returns the number of deleted events.
+    """
+    count, before = 0, store.now() - settings.retain_events
+    for _ in range(TRIM_STEPS):
+        count += (gone := store.trim_events(before, EVENTS_KEPT, TRIM_STEP))
+        if gone < TRIM_STEP:
+            break
+    return count
 
 
 def forget_lost(store: Store, silence: timedelta) -> None:
@@ -196,9 +216,13 @@ def waiting_behind(store: Store, parents: Sequence[str], states: frozenset[State
     return [job.id for found in pages(store, wanted, 1000) for job in found.jobs]
 
 
-def _save(store: Store, jobs: Sequence[Job]) -> list[Job]:
-    """Save the jobs. Returns the accepted ones. A refused job was changed by another process, which handles it."""
-    answers = store.save(jobs) if jobs else []
+def _save(store: Store, changes: Sequence[tuple[Job, Job]]) -> list[Job]:
+    """Save jobs, each given before and after its change. Returns the accepted ones.
+
+    A refused job was changed by another process, which handles it.
+    """
+    events = [between(before, after) for before, after in changes]
+    answers = store.save([after for _, after in changes], events) if changes else []
     return [answer.job for answer in answers if answer.job is not None]
 
 

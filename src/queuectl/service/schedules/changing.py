@@ -162,7 +162,8 @@ def run(store: Store, name: str, key: str, *, force: bool = False) -> str:
         if plan.replaced:
             fire.replace_jobs(store, name, plan.replaced)
         jobs = fire.jobs_of(maker, plan, unended)
-        if store.swap([replace(swap_of(plan.entry, entry.version), adding=jobs)]) == [True]:
+        made = replace(swap_of(plan.entry, entry.version), adding=jobs, telling=fire.events_of(jobs))
+        if store.swap([made]) == [True]:
             fire.unblock(store, jobs)
             return id
     raise overtaken(name)

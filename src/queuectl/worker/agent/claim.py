@@ -60,13 +60,14 @@ class ClaimJobs:
         policy.record_claim(now, context.store.now(), context.settings.tick_interval_ms / 1000)
         wanted = policy.capacity(len(context.claims))
         sent = boottime()
-        jobs = context.store.claim(context.worker_id, context.queues, wanted, context.settings.lease)
+        lease = context.settings.lease
+        jobs = context.store.claim(context.worker_id, context.queues, wanted, lease, tell=True)
         crashpoint.reach("after_claim")
         damaged = (
             self._set_aside.report()
         )  # if so, claim again soon: other jobs may follow the unreadable ones
         policy.dirty = len(jobs) == wanted or damaged
-        self._start(jobs, deadline_of(sent, context.settings.lease))
+        self._start(jobs, deadline_of(sent, lease))
         if not jobs and context.config.get("drain"):
             self._drain_if_done()
 

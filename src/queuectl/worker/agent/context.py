@@ -7,6 +7,7 @@ from msgspec import Struct, field
 
 from queuectl import bootstrap, config
 from queuectl.config import Settings
+from queuectl.service.telling import telling
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.claims import Claims
 from queuectl.worker.agent.connection import Connection
@@ -56,7 +57,7 @@ def open_context(connection: Connection, welcome: Welcome) -> Context:
     own = welcome.config
     settings = config.resolve({}, {}, own["options"], {})
     store = bootstrap.open_store(own["url"], settings, create=False)
-    return Context(
+    context = Context(
         worker_id=welcome.worker["id"],
         host=welcome.worker["host"],
         count=welcome.count,
@@ -68,3 +69,5 @@ def open_context(connection: Connection, welcome: Welcome) -> Context:
         log=open_log(own, settings, store),
         phase=cast(Phase, welcome.phase),
     )
+    context.store = telling(store, lambda: context.settings.events)
+    return context

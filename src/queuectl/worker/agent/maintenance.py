@@ -1,4 +1,4 @@
-"""The duty of maintenance: recovers claims, unblocks children, purges jobs. Every worker runs it, in small steps."""
+"""The duty of maintenance: recovers claims, unblocks children, deletes old jobs and events. Every worker runs it."""
 
 import contextlib
 import time
@@ -118,6 +118,7 @@ class Maintenance:
     def _purge(self) -> None:
         if self._may_purge():
             self._with_archive(lambda: maintenance.purge_expired(self._store, self._context.settings))
+            maintenance.trim_events(self._store, self._context.settings)
         maintenance.forget_lost(self._store, FORGET_AFTER)
         self._with_archive(lambda: unreadable.forget_repaired(self._store))
         self._delete_old_logs()

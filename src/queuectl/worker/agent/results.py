@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from queuectl import crashpoint
 from queuectl.clock import boottime, random_number
 from queuectl.domain import lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
@@ -116,7 +117,8 @@ class ResultRecorder:
         while open_ends := [ended for ended in open_ends if self._may_report(ended, done)]:
             now = self._store.now()
             after = [ended.applied(now=now, random_number=_jitter(ended)) for ended in open_ends]
-            for ended, answer in zip(open_ends, self._store.save(after), strict=True):
+            events = [between(ended.job, job) for ended, job in zip(open_ends, after, strict=True)]
+            for ended, answer in zip(open_ends, self._store.save(after, events), strict=True):
                 if answer.job is not None:
                     done.add(ended.attempt_id)
                     recorded.append((ended, answer.job))
@@ -162,7 +164,8 @@ class ResultRecorder:
     def _return_unstarted(self) -> None:
         while mine := self._returnable():
             now = self._store.now()
-            answers = self._store.save([lifecycle.give_back(job, now=now) for job in mine.values()])
+            after = [lifecycle.give_back(job, now=now) for job in mine.values()]
+            answers = self._store.save(after, list(map(between, mine.values(), after)))
             stale = {
                 a: mine[a].id for a, answer in zip(mine, answers, strict=True) if answer.status != "accepted"
             }
