@@ -1,11 +1,11 @@
 """The part of `LocalQueue` for operations that are carried on behind. `queue.py` documents the methods."""
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from queuectl.clock import random_bytes
+from queuectl.service.telling import user_and_host
 from queuectl.store.protocol import Store
 
 if TYPE_CHECKING:
@@ -79,14 +79,3 @@ class LocalOperations:
         from queuectl.service import carrying
 
         return carrying.carry_if_due(self._store, id)
-
-
-def user_and_host() -> str:
-    """The user and the host of this process, as they are stored with a change."""
-    from getpass import getuser
-
-    try:
-        user = getuser()
-    except (KeyError, OSError):  # the user id has no name, as in many containers
-        user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"

@@ -20,7 +20,7 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
-from queuectl.service.local_operations import LocalOperations, user_and_host
+from queuectl.service.local_operations import LocalOperations
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, working_directory
 from queuectl.service.settings import Sources
