@@ -177,5 +177,5 @@ MEANT = {
 
 
 def groups() -> Iterator[str]:
-    """The first words of two-word commands: dlq, worker, queue, schedule, config, token."""
+    """The first words of two-word commands: dlq, operation, worker, queue, schedule, config, token."""
     return iter(dict.fromkeys(words.split()[0] for words in COMMANDS if " " in words))
