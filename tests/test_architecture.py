@@ -175,6 +175,7 @@ PURE = frozenset(
     (
         "abc",
         "base64",
+        "bisect",
         "collections",
         "dataclasses",
         "datetime",

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         QueueStatus,
         Setting,
         Slot,
+        Stats,
+        StatsRow,
         Status,
         Worker,
     )
@@ -51,7 +53,8 @@ __all__ = [
     "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "CommandFailed",
     "Conflict", "Decision", "Diagnosis", "Difference", "Explanation", "Exported", "Forbidden", "Imported",
     "InvalidInput", "Job", "NotFound", "Operation", "OutcomeUnknown", "Output", "Part", "Preview", "Queue",
-    "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Status", "StoreError", "StoreUnavailable",
+    "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Stats", "StatsRow", "Status", "StoreError",
+    "StoreUnavailable",
     "StoreUnusable", "Unauthenticated", "UnreadableJob", "WaitTimeout", "Worker",
 ]  # fmt: skip
 
@@ -60,7 +63,8 @@ _MODULES = {
     "queuectl.python.async_queue": ("AsyncQueue",),
     "queuectl.python.schedule_values": ("Decision", "Difference", "Preview", "Schedule"),
     "queuectl.python.system_values": (
-        "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Status", "Worker",
+        "Attention", "Check", "Diagnosis", "Explanation", "QueueStatus", "Setting", "Slot", "Stats",
+        "StatsRow", "Status", "Worker",
     ),
     "queuectl.python.transfers": ("Exported", "Imported"),
     "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),

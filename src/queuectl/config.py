@@ -125,6 +125,7 @@ OPTIONS: dict[str, Option] = {
         Option(key="retain_dead", kind="duration", optional=True, default=None, low=timedelta(0), high=36500 * _DAY, help="dead jobs are deleted after this time; none keeps them"),
         Option(key="events", kind="text", default="all", choices=("all", "ends", "none"), help="which changes of jobs are written as events"),
         Option(key="retain_events", kind="duration", default=3 * _DAY, low=timedelta(0), high=36500 * _DAY, help="events are deleted after this time, and when there are more than a million"),
+        Option(key="retain_figures", kind="duration", default=7 * _DAY, low=timedelta(hours=1), high=3650 * _DAY, help="the figures of `stats` are deleted after this time"),
         Option(key="store", kind="text", optional=True, default=None, shared=False, help="URL of the store"),
         Option(key="durability", kind="text", default="power-safe", choices=("power-safe", "fast"), shared=False, help="fast: an acknowledged job may be lost in a power cut of the store's host"),
         Option(key="on_disconnect", kind="text", default="keep", choices=("keep", "stop"), shared=False, help="what a worker does with running commands while the store cannot be reached"),
@@ -158,6 +159,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     retain_dead: timedelta | None
     events: Literal["all", "ends", "none"]
     retain_events: timedelta
+    retain_figures: timedelta
     store: str | None
     durability: Literal["power-safe", "fast"]
     on_disconnect: Literal["keep", "stop"]

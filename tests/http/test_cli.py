@@ -97,6 +97,8 @@ STORY: tuple[Step, ...] = (
     ("schedule", "apply", "empty.toml", "--prune"), ("schedule", "apply", "wrong.toml"), ("schedule", "list", "--json"),
     ("schedule", "remove", "s"), ("schedule", "remove", "t", "u", "--cancel", "--json"), ("schedule", "remove", "s"),
     ("list", "--where", "schedule:t"),
+    ("stats",), ("stats", "--by", "hour", "--queue", "q"), ("stats", "--since", "tomorrow"),
+    ("stats", "--since", "1h", "--until", "2h", "--json"),
     ("doctor",),
 )  # fmt: skip
 

@@ -95,7 +95,7 @@ READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
     "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
     "schedule diff", "schedule export", "export", "operation list",
-    "operation show", "operation wait",
+    "operation show", "operation wait", "stats",
 }  # fmt: skip
 """Commands that change nothing."""
 

@@ -30,6 +30,9 @@ READS = {
     "schedule show nightly": "/v1/schedules/nightly",
     "schedule show nightly --next 2": "/v1/schedules/nightly?next=2",
     "schedule history nightly": "/v1/schedules/nightly/history",
+    "stats --since 2026-01-01T00:00:00Z --until 2026-01-02T00:00:00Z": (
+        "/v1/stats?since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z"
+    ),
 }
 CHANGES = {
     "enqueue --id x true": ("POST", "/v1/jobs", {"id": "x", "command": "true"}),

@@ -25,6 +25,7 @@ ORDER = [
     "DueEntries",
     "ClaimJobs",
     "OutputFaultReport",
+    "WriteFigures",
 ]
 
 

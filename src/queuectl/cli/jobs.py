@@ -315,6 +315,7 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
         ("waiting for", "" if job.ended else " ".join(job.waiting_for)),
         ("batch", spec.batch or ""),
         ("tags", " ".join(spec.tags)),
+        ("label", spec.label or ""),
         ("meta", to_json(spec.meta) if spec.meta else ""),
         ("cancel", "" if job.ended else _cancel_request(job, form)),
     ]

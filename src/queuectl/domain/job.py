@@ -40,6 +40,10 @@ HISTORY_KEPT = 20
 """Number of finished attempts that a job keeps. Older attempts are only counted."""
 
 
+LONGEST_LABEL = 64
+"""Maximum number of characters of a label."""
+
+
 class Parent(Struct, frozen=True):
     """A parent: a job that another job waits for, and the wanted ending."""
 
@@ -53,7 +57,8 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     Exactly one of `command` (for a shell) and `argv` (run without one) is set. `content` is the digest of the
     request: the same id with the same content is the same job, with other content a conflict (guarantee G2).
     `boost` is how much waiting time one point of priority is worth. `schedule` and `instant`: the name of the
-    schedule that added the job, and the time for which it did so.
+    schedule that added the job, and the time for which it did so. `label`: the name under which figures count the job;
+    None: the program that it runs (`domain/label.py`).
     """
 
     command: str | None = None
@@ -79,6 +84,7 @@ class Spec(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     content: str = ""
     schedule: str | None = None
     instant: datetime | None = None
+    label: str | None = None
 
     def title(self) -> str:
         """The command as one line of text, for lists and logs."""

@@ -255,6 +255,27 @@ SCHEMAS: dict[str, Schema] = {
         attention=a_list(of(Attention)),
         now=INSTANT,
     ),
+    "Stats": a_document(
+        since=INSTANT,
+        until=INSTANT,
+        complete_until=INSTANT,
+        rows=a_list(
+            an_object(
+                {
+                    "key": TEXT,
+                    "ended": COUNT,
+                    "completed": COUNT,
+                    "failed": COUNT,
+                    "dead": COUNT,
+                    "per_minute": {"type": "number"},
+                    "wait": an_object(dict.fromkeys(("p50", "p95"), or_null(SECONDS))),
+                    "run": an_object(dict.fromkeys(("p50", "p95", "p99", "max"), or_null(SECONDS))),
+                    "cpu": SECONDS,
+                    "exit_codes": COUNTS,
+                }
+            )
+        ),
+    ),
     "Queues": a_document(queues=a_list(named("Queue"))),
     "QueueDocument": a_document(queue=named("Queue")),
     "Workers": a_document(workers=a_list(named("Worker"))),

@@ -1,14 +1,14 @@
 """The methods of `Queue` for queues, settings, workers and the store."""
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import UNSET
 
 from queuectl import bootstrap, config
 from queuectl.domain.quantity import format_duration
 from queuectl.domain.queue import QueueChange
-from queuectl.python.arguments import Duration, span_of
+from queuectl.python.arguments import Duration, since_of, span_of
 from queuectl.python.errors import WaitTimeout
 from queuectl.python.opening import Opening
 from queuectl.python.system_values import (
@@ -23,6 +23,7 @@ from queuectl.python.system_values import (
     worker_of,
 )
 from queuectl.service import queue_status, registry, worker_status
+from queuectl.service.stats import By, Question, Stats, check_by
 
 
 class Administration(Opening):
@@ -31,6 +32,25 @@ class Administration(Opening):
     def status(self) -> Status:
         """The whole system at a glance: counts, queues, workers, and what needs a person."""
         return status_of(self._open().status())
+
+    def stats(
+        self,
+        *,
+        since: Duration | datetime = "1h",
+        until: Duration | datetime | None = None,
+        by: By = "queue",
+        queue: str | None = None,
+        label: str | None = None,
+    ) -> Stats:
+        """How many jobs ended, how long they waited and ran, in groups.
+
+        `since`, `until`: times, or durations before now. `by`: "queue", "label", "worker" or "hour". `queue`, `label`:
+        count only these. Raises `InvalidInput`.
+        """
+        opened = self._open()
+        now = opened.now()
+        begin, end = since_of("since", since, now), None if until is None else since_of("until", until, now)
+        return opened.stats(Question(since=begin, until=end, by=check_by(by), queue=queue, label=label))
 
     def queues(self) -> list[QueueStatus]:
         """All queues that have jobs or settings of their own."""

@@ -79,6 +79,15 @@ def time_of(name: str, value: datetime | str, now: datetime) -> datetime:
     return in_range(_aware(name, value).astimezone(UTC))
 
 
+def since_of(name: str, value: Duration | datetime, now: datetime) -> datetime:
+    """A time, or a duration before now. Raises InvalidInput."""
+    if isinstance(value, datetime):
+        return time_of(name, value, now)
+    span = span_of(name, value)
+    assert span is not None
+    return in_range(now - span)
+
+
 def _aware(name: str, at: datetime) -> datetime:
     if at.tzinfo is None:
         raise InvalidInput(f"{name}: {at} has no time zone", "for local time: at.astimezone()")

@@ -133,6 +133,7 @@ class AsyncQueue:
     stop_operation = awaited(Queue.stop_operation)
 
     status = awaited(Queue.status)
+    stats = awaited(Queue.stats)
     queues = awaited(Queue.queues)
     pause = awaited(Queue.pause)
     resume = awaited(Queue.resume)

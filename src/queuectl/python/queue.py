@@ -94,6 +94,7 @@ class Queue(Changes, Operations, Administration, Transfers):
         output_limit: int | str | None = None,
         split: bool | None = None,
         allow_detached: bool | None = None,
+        label: str | None = None,
         connection: Connection | None = None,
     ) -> Job:
         """Add a job; return the stored job. A list of words is a program that runs without a shell.
@@ -115,6 +116,7 @@ class Queue(Changes, Operations, Administration, Transfers):
         output_limit    bytes of output that are kept per attempt, the first and the last ones
         split           store stdout and stderr separately
         allow_detached  do not end processes that the command leaves running
+        label           the name under which `stats` counts the job, by default that of its program
         connection      a psycopg, apsw or sqlite3 connection with a transaction: the job is there when it commits
 
         Raises `InvalidInput`; `NotFound` for an unknown parent; `Conflict` when the id exists with other content or
@@ -126,7 +128,7 @@ class Queue(Changes, Operations, Administration, Transfers):
             "jitter": jitter, "timeout": timeout, "kill_grace": kill_grace, "delay": delay, "run_at": run_at,
             "after": after, "after_failure": after_failure, "unique_key": unique_key, "batch": batch, "tags": tags,
             "meta": meta, "hold": hold, "cwd": cwd, "env": env, "umask": umask, "stdin": stdin, "shell": shell,
-            "output_limit": output_limit, "split": split, "allow_detached": allow_detached,
+            "output_limit": output_limit, "split": split, "allow_detached": allow_detached, "label": label,
         }  # fmt: skip
         opened = self._opened_for(connection)
         [item] = opened.enqueue([self._request(opened, command, fields)], whole=True)

@@ -16,6 +16,8 @@ from queuectl.service import shapes
 from queuectl.service.doctor import Check as Check
 from queuectl.service.explain import Explanation as Explained
 from queuectl.service.queue_status import QueueStatus as StoredQueue
+from queuectl.service.stats import Stats as Stats
+from queuectl.service.stats import StatsRow as StatsRow
 from queuectl.service.status import Kind
 from queuectl.service.status import Status as StoredStatus
 from queuectl.service.worker_status import WorkerStatus as StoredWorker

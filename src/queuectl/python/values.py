@@ -90,6 +90,7 @@ class Job(Struct, frozen=True, kw_only=True):
     content: str
     schedule: str | None
     instant: datetime | None
+    label: str | None
 
     @property
     def ended(self) -> bool:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from queuectl.service.queue_status import QueueStatus
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
+    from queuectl.service.stats import Question, Stats
     from queuectl.service.status import Status
     from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
@@ -163,6 +164,11 @@ class LocalQueue(LocalOperations):
 
         found = status(self._store, self.settings())
         return replace(found, attention=attention(self._store, found, self._sources.unused))
+
+    def stats(self, asked: "Question") -> "Stats":
+        from queuectl.service.stats import stats
+
+        return stats(self._store, asked)
 
     def explain(self, reference: str) -> "Explanation":
         from queuectl.service.explain import explain

@@ -44,6 +44,7 @@ from queuectl.service.queue_status import QueueStatus
 from queuectl.service.registry import Silence
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.schedules.api import Schedules
+from queuectl.service.stats import Question, Stats
 from queuectl.service.status import Status
 from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Description
@@ -110,6 +111,9 @@ class Queue(Protocol):
 
     def status(self) -> Status:
         """Counts, queues, workers, and the problems that need a person."""
+
+    def stats(self, asked: Question) -> Stats:
+        """How many jobs ended, how long they waited and ran: statistics of a time. Raises InvalidInput."""
 
     def explain(self, reference: str) -> Explanation:
         """Why a job is in its state, and what has to happen next. Raises NotFound."""

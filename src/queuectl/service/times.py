@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from queuectl.domain.instant import EARLIEST, LATEST, format_instant, in_range, parse_instant
+from queuectl.domain.quantity import parse_duration
 from queuectl.errors import InvalidInput
 
 EXAMPLES = "write 10:30 (the next time that the clock shows it), 2026-11-22T15:00:00Z, @1798761600 or now; or --in 2h"
@@ -34,6 +35,15 @@ def read_time(text: str, now: datetime) -> Time:
     except InvalidInput as error:
         raise InvalidInput(error.message, EXAMPLES) from error
     return Time(at) if at.tzinfo else _local(at, word)
+
+
+def parse_since(text: str, now: datetime) -> datetime:
+    """A time, or a duration before now. Raises InvalidInput."""
+    try:
+        span = parse_duration(text)
+    except InvalidInput:
+        return read_time(text, now).at
+    return in_range(now - span)
 
 
 def time_of(field: str, text: str, now: datetime) -> datetime:

@@ -56,6 +56,8 @@ class MemoryStore:
             "aside": {},
             "tokens": {},
             "operations": {},
+            "figures": {},
+            "hours": {},
         }
         self._due: dict[tuple[Table, str], datetime] = {}
         self._events: list[Event] = []

@@ -16,6 +16,7 @@ from queuectl.service import shapes
 if TYPE_CHECKING:
     from queuectl.service.following import Output
     from queuectl.service.matching import Wanted
+    from queuectl.service.stats import Question, Stats
 
 REFERENCES = 1000
 """References in one request."""
@@ -131,6 +132,24 @@ def counts(channel: Channel, wanted: "Wanted") -> Counts:
             per_state = queues.setdefault(job.queue, {})
             per_state[job.state] = per_state.get(job.state, 0) + 1
     return Counts(queues)
+
+
+def stats(channel: Channel, asked: "Question") -> "Stats":
+    """Statistics of a time."""
+    from queuectl.service.shapes.stats import stats_of
+
+    document = channel.read(
+        "/v1/stats",
+        {
+            "since": asked.since and format_instant(asked.since),
+            "until": asked.until and format_instant(asked.until),
+            "by": asked.by,
+            "queue": asked.queue,
+            "label": asked.label,
+        },
+    )
+    with understood(channel):
+        return stats_of(document)
 
 
 def query_of(wanted: "Wanted") -> dict[str, Any]:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
     from queuectl.service.shapes.diagnosis import Description
+    from queuectl.service.stats import Question, Stats
     from queuectl.service.status import Status
     from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
@@ -131,6 +132,9 @@ class RemoteQueue(RemoteOperations):
         document = self._channel.read("/v1/status")
         with understood(self._channel):
             return shapes.status_of(document)
+
+    def stats(self, asked: "Question") -> "Stats":
+        return reading.stats(self._channel, asked)
 
     def explain(self, reference: str) -> "Explanation":
         from queuectl.service.shapes.diagnosis import explanation_of

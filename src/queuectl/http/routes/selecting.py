@@ -9,7 +9,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from queuectl.config import nearest
-from queuectl.domain.instant import in_range
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import parse_duration, seconds
 from queuectl.domain.query import Filter
@@ -21,7 +20,7 @@ from queuectl.service import shapes
 from queuectl.service.listing import states_of
 from queuectl.service.matching import Wanted
 from queuectl.service.shapes.jobs import JOB
-from queuectl.service.times import read_time
+from queuectl.service.times import parse_since
 
 LONGEST_WAIT = 60.0
 """Seconds for which an answer is delayed at most, because its request prefers to wait."""
@@ -57,8 +56,8 @@ def _filter_of(call: Call, asked: Shorthands) -> Filter:
         tag=asked.tag,
         batch=asked.batch,
         unique_key=asked.key,
-        created_since=_time(call, asked.since),
-        ended_before=_time(call, asked.ended_before),
+        created_since=time_of(call, asked.since),
+        ended_before=time_of(call, asked.ended_before),
     )
 
 
@@ -67,16 +66,9 @@ def duration_of(given: float | str) -> timedelta:
     return parse_duration(given) if isinstance(given, str) else seconds(given)
 
 
-def _time(call: Call, text: str | None) -> datetime | None:
+def time_of(call: Call, text: str | None) -> datetime | None:
     """A time, or a duration before now."""
-    if not text:
-        return None
-    now = call.queue.now()
-    try:
-        span = parse_duration(text)
-    except InvalidInput:
-        return read_time(text, now).at
-    return in_range(now - span)
+    return parse_since(text, call.queue.now()) if text else None
 
 
 def fields_of(text: str | None) -> Sequence[str]:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from queuectl.config import OPTIONS
+from queuectl.domain.job import LONGEST_LABEL
 from queuectl.errors import InvalidInput
 from queuectl.interrupt import held
 from queuectl.service import mistakes
@@ -165,6 +166,10 @@ class JobRequest(Struct, forbid_unknown_fields=True, frozen=True, omit_defaults=
         Flag(("--allow-detached",), "", "do not end the processes that the command leaves running"),
     ] = None
     retries: Retries | None = None
+    label: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_LABEL)] | None,
+        Flag(("--label",), "LABEL", "the name under which `stats` counts it (default: its program)"),
+    ] = None
 
 
 def flags() -> Iterator[tuple[str, Flag]]:

@@ -107,6 +107,7 @@ def spec_of(request: JobRequest, defaults: Defaults) -> Spec:
         meta=checks.meta_of(request.meta),
         boost=settings.priority_boost,
         content=content_of(request, defaults.cwd),
+        label=checks.check_text("label", request.label),
     )
 
 

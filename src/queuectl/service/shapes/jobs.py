@@ -32,7 +32,7 @@ JOB = Record[Job](
     "max_losses backoff no_retry_codes timeout kill_grace cwd env umask stdin output_limit split allow_detached "
     "unique_key after after_failure waiting_for batch tags meta lease cancel_requested history history_dropped "
     "last_error exit_code output_tail created_at updated_at started_at finished_at sort_key boost content "
-    "schedule instant",
+    "schedule instant label",
     {"backoff": "retry"},
     backoff=Form(_BACKOFF.encode, _BACKOFF.fields),
     umask=OCTAL,

@@ -5,6 +5,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from queuectl import bootstrap
+from queuectl.clock import random_bytes
+from queuectl.service.figures import Writer
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker, FailureStreak
 from queuectl.worker.agent.claim import ClaimJobs
 from queuectl.worker.agent.claim_policy import ClaimPolicy
@@ -14,6 +16,7 @@ from queuectl.worker.agent.context import Context, open_context
 from queuectl.worker.agent.dead_workers import DeadWorkers
 from queuectl.worker.agent.due_entries import DueEntries
 from queuectl.worker.agent.duty import Duty
+from queuectl.worker.agent.figures import WriteFigures
 from queuectl.worker.agent.heartbeat import Heartbeat
 from queuectl.worker.agent.inbox import Inbox
 from queuectl.worker.agent.maintenance import Maintenance
@@ -42,6 +45,7 @@ class Parts(Struct, kw_only=True, eq=False):
     wakeups: WakeUps
     monitor: AttemptMonitor
     claiming: ClaimJobs
+    figures: WriteFigures
     duties: tuple[Duty, ...]
 
 
@@ -50,11 +54,13 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
     context = open_context(connection, welcome)
     clock, watch = StoreTime(context.store), ClockWatch()
     policy, breaker, shutdown = ClaimPolicy(context.count), CircuitBreaker(), Shutdown(context)
-    outputs, recorder = OutputShipper(context.store), ResultRecorder(context.store, context.log)
+    figures = Writer(f"{context.worker_id}.{random_bytes(4).hex()}")
+    outputs, recorder = OutputShipper(context.store), ResultRecorder(context.store, context.log, figures)
     attempts = OpenAttempts(context.claims, recorder)
     renewal = Renewal(context, attempts.refs)
     settings, set_aside = SharedSettings(context, renewal), SetAsideReport(context.store, context.log)
-    dead_workers = _dead_workers(context, clock)
+    dead_workers = _dead_workers(context, clock, figures)
+    write_figures = WriteFigures(context, figures)
     wakeups, monitor = WakeUps(context), AttemptMonitor(context)
     heartbeat = Heartbeat(context, welcome, clock, watch, breaker, settings, shutdown)
     claiming = ClaimJobs(context, policy, breaker, outputs, recorder, set_aside, shutdown)
@@ -69,10 +75,11 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
         FailureStreak(context, breaker),
         monitor,
         heartbeat,
-        Maintenance(context, policy, attempts, dead_workers, set_aside, watch),
+        Maintenance(context, policy, attempts, dead_workers, set_aside, watch, figures),
         DueEntries(context, policy),
         claiming,
         OutputFaultReport(context, outputs),
+        write_figures,
     )
     return Parts(
         context=context,
@@ -82,11 +89,12 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
         wakeups=wakeups,
         monitor=monitor,
         claiming=claiming,
+        figures=write_figures,
         duties=duties,
     )
 
 
-def _dead_workers(context: Context, clock: StoreTime) -> DeadWorkers:
+def _dead_workers(context: Context, clock: StoreTime, figures: Writer) -> DeadWorkers:
     directory = Path(context.config["directory"])
     one_host = bootstrap.is_local(context.config["url"])
-    return DeadWorkers(context.store, directory, context.log, clock, one_host=one_host)
+    return DeadWorkers(context.store, directory, context.log, clock, figures, one_host=one_host)

@@ -15,6 +15,7 @@ from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
 from queuectl.service import maintenance
+from queuectl.service.figures import Writer
 from queuectl.store.protocol import Store
 from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.output import OutputShipper
@@ -32,12 +33,22 @@ HOLDER_DIED = "its worker was killed"
 class DeadWorkers:
     """Finds dead workers by their slot files in the directory of this host.
 
+    figures   counts the attempts that are recovered or recorded
     one_host  the store is used by workers of this host only, so every slot file belongs to a worker of this host
     """
 
-    def __init__(self, store: Store, directory: Path, log: Log, clock: StoreTime, *, one_host: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        directory: Path,
+        log: Log,
+        clock: StoreTime,
+        figures: Writer,
+        *,
+        one_host: bool,
+    ) -> None:
         self._store, self._directory, self._log, self._clock = store, directory, log, clock
-        self._one_host = one_host
+        self._figures, self._one_host = figures, one_host
         self._in_doubt: set[str] = set()
         self._kept: set[str] = set()
 
@@ -50,6 +61,7 @@ class DeadWorkers:
                     recovered += self._recover(dead, within)
         for job in recovered:
             self._log.recovered(job)
+            self._figures.count_recovered(job)
         return recovered
 
     def recover_dead_worker(self, worker: str, within: float = 5.0) -> None:
@@ -103,7 +115,7 @@ class DeadWorkers:
 
         Raises StoreError or OutcomeUnknown; the next round then repeats all steps. The fence makes this safe.
         """
-        outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log)
+        outputs, recorder = OutputShipper(self._store), ResultRecorder(self._store, self._log, self._figures)
         same_boot = dead.boot_id == process_table.boot_id()  # `born` counts from the boot
         for said, payload in self._results_of(dead):
             if isinstance(said, Output):

@@ -44,6 +44,7 @@ class Agent:
             parts.session.outlive_holder()
             raise
         finally:
+            parts.figures.finish()
             parts.renewal.stop()
             parts.wakeups.stop()
             context.log.close()

@@ -11,8 +11,9 @@ from msgspec import Struct
 from queuectl.clock import boottime
 from queuectl.domain.job import Job
 from queuectl.domain.quantity import format_duration
-from queuectl.service import maintenance, unreadable
+from queuectl.service import figures, maintenance, unreadable
 from queuectl.service.archive_outage import tolerate_archive_outage
+from queuectl.service.figures import Writer
 from queuectl.worker.agent.claim_policy import ClaimPolicy
 from queuectl.worker.agent.clock_watch import ClockWatch
 from queuectl.worker.agent.context import Context
@@ -25,6 +26,7 @@ DEAD_WORKERS_EVERY = 1.0
 EXPIRED_EVERY = 2.0
 BLOCKED_EVERY = 5.0
 PURGE_EVERY = 30.0
+MERGE_EVERY = 300.0
 FORGET_AFTER = timedelta(hours=1)
 """A worker without a heartbeat for this time and without a claim is removed from the registry."""
 RESULT_KEPT_FOR = timedelta(hours=1)
@@ -51,7 +53,9 @@ class Maintenance:
         dead_workers: DeadWorkers,
         set_aside: SetAsideReport,
         watch: ClockWatch,
+        counted: Writer,
     ) -> None:
+        self._figures = counted
         self._context, self._policy, self._attempts = context, policy, attempts
         self._store, self._log = context.store, context.log
         self._dead_workers, self._set_aside, self._watch = dead_workers, set_aside, watch
@@ -63,6 +67,7 @@ class Maintenance:
             Step(self._recover_expired, EXPIRED_EVERY),
             Step(self._sweep_blocked, BLOCKED_EVERY),
             Step(self._purge, PURGE_EVERY, boottime() + PURGE_EVERY),
+            Step(self._merge_figures, MERGE_EVERY, boottime() + PURGE_EVERY),
         )
 
     def due(self, _: float) -> float:
@@ -87,6 +92,7 @@ class Maintenance:
         recovered = maintenance.recover_expired(self._store, self._is_ours_or_lives_here)
         for job in recovered:
             self._log.recovered(job)
+            self._figures.count_recovered(job)
         self._set_aside.report(expired=True)
         self._policy.dirty |= bool(recovered)
 
@@ -122,6 +128,11 @@ class Maintenance:
         maintenance.forget_lost(self._store, FORGET_AFTER)
         self._with_archive(lambda: unreadable.forget_repaired(self._store))
         self._delete_old_logs()
+
+    def _merge_figures(self) -> None:
+        """Merge the figures of hours that are over. Deletes nothing while a jump of the clock is known."""
+        if self._may_purge():
+            figures.merge(self._store, self._context.settings.retain_figures)
 
     def _may_purge(self) -> bool:
         """Whether neither this worker nor another one has noted a jump of the store's clock in the last hour."""

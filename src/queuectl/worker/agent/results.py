@@ -19,6 +19,7 @@ from queuectl.domain.query import Filter
 from queuectl.errors import OutcomeUnknown, StoreError
 from queuectl.service import attempts, maintenance
 from queuectl.service.archive_outage import get_reachable
+from queuectl.service.figures import Writer
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent.claims import Claims
 from queuectl.worker.agent.connection import Connection
@@ -39,9 +40,8 @@ class ResultRecorder:
     unknown   how many results had no job in this store, so that they cannot be recorded
     """
 
-    def __init__(self, store: Store, log: Log) -> None:
-        self._store = store
-        self._log = log
+    def __init__(self, store: Store, log: Log, figures: Writer) -> None:
+        self._store, self._log, self._figures = store, log, figures
         self._ended: list[Ended] = []
         self._unstarted: dict[str, Job] = {}
         self._waiting_for_archive: set[str] = set()
@@ -122,6 +122,7 @@ class ResultRecorder:
                 if answer.job is not None:
                     done.add(ended.attempt_id)
                     recorded.append((ended, answer.job))
+                    self._figures.count(ended.job, answer.job, now)
                     _log_end(self._log, ended, answer.job)
             open_ends = self._read_jobs([ended for ended in open_ends if ended.attempt_id not in done])
         return recorded, done
@@ -135,9 +136,22 @@ class ResultRecorder:
         if job is None:
             self.unknown += 1
         else:
-            _log_refusal(self._log, ended, job)
+            self._note_refusal(ended, job)
         done.add(ended.attempt_id)
         return False
+
+    def _note_refusal(self, ended: Ended, job: Job) -> None:
+        """Log a result that is not recorded now, if another attempt has taken over.
+
+        The other reason is harmless: an earlier save has recorded the result already, and its reply was lost. So it was
+        not counted.
+        """
+        recorded = attempts.finished(job, ended.attempt_id)
+        if recorded is None or lifecycle.is_given_up(recorded, ended.report.outcome):
+            self._log.fenced(job)
+        elif recorded is job.history[-1]:
+            self._figures.count(None, job, self._store.now())
+            _log_end(self._log, ended, job)
 
     def _with_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
         """Add the jobs of results whose claims were made by an earlier agent."""
@@ -206,18 +220,6 @@ class OpenAttempts:
 def _jitter(ended: Ended) -> float:
     """The random number for the delay of a retry. A success needs none, which saves a system call per job."""
     return 0.0 if ended.report.outcome.succeeded else random_number()
-
-
-def _log_refusal(log: Log, ended: Ended, job: Job) -> None:
-    """Log a result that is not recorded now, if another attempt has taken over.
-
-    The other reason is harmless: an earlier save has recorded the result already, and its reply was lost.
-    """
-    recorded = attempts.finished(job, ended.attempt_id)
-    if recorded is None or lifecycle.is_given_up(recorded, ended.report.outcome):
-        log.fenced(job)
-    elif recorded is job.history[-1]:
-        _log_end(log, ended, job)
 
 
 def _log_end(log: Log, ended: Ended, after: Job) -> None:
