@@ -30,7 +30,7 @@ def promtool(*words: str | Path, given: bytes = b"") -> str:
 
 
 def test_the_alerts_are_raised_when_they_should_be_and_not_else() -> None:
-    assert "SUCCESS: 7 rules found" in promtool("check", "rules", "queuectl.rules.yml")
+    assert "SUCCESS: 10 rules found" in promtool("check", "rules", "queuectl.rules.yml")
     assert "SUCCESS" in promtool("test", "rules", "queuectl.test.yml")
 
 

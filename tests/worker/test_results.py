@@ -8,7 +8,8 @@ from archive import Troubled
 
 from factories import LEASE, report
 from queuectl.domain import lifecycle
-from queuectl.errors import StoreUnavailable
+from queuectl.errors import OutcomeUnknown, StoreUnavailable
+from queuectl.service.figures import Writer, since_ever
 from queuectl.worker.agent import results
 from queuectl.worker.agent.log import Log
 from queuectl.worker.agent.results import ResultRecorder
@@ -43,7 +44,8 @@ class Scene:
         self.store.save([lifecycle.finish(self.claims["late"], report(now=now), now=now, random_number=0.5)])
         self.store.past, self.store.away = {"late"}, AWAY
         self.log = Log(out=self._said)
-        self.recorder = ResultRecorder(self.store, self.log)
+        self.figures = Writer("w1.a")
+        self.recorder = ResultRecorder(self.store, self.log, self.figures)
 
     def ends(self, id: str, *, known: bool = True) -> None:
         """Receive the end of an attempt from the holder; `known`: whether this agent started the attempt."""
@@ -187,3 +189,22 @@ def test_a_claim_that_is_given_back_is_told(scene: Scene) -> None:
     scene.recorder.give_back(scene.claims["good"].attempt_id or "", scene.claims["good"])
     scene.record()
     assert [event.event for _, event in scene.store.read_events(None, 10).events] == ["job.given_back"]
+
+
+def test_a_result_whose_save_lost_its_reply_counts_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = scene.store.save
+
+    def lose(*given: Any) -> Any:
+        real(*given)
+        monkeypatch.setattr(scene.store, "save", real)
+        raise OutcomeUnknown("the reply was lost")
+
+    monkeypatch.setattr(scene.store, "save", lose)
+    scene.ends("good")
+    with pytest.raises(OutcomeUnknown):
+        scene.record()
+    assert scene.record() == []
+    scene.figures.write(scene.store)
+    assert {queue: tally.ended for queue, tally in since_ever(scene.store)} == {"default": {"completed": 1}}

@@ -12,29 +12,75 @@ END = b"# EOF\n"
 """The last line of OpenMetrics."""
 
 
-class Gauge:
-    """A gauge as text, which is the same in both formats.
+class Samples:
+    """The samples of one metric as text, written at once.
 
-    The library's own gauge is slower, because it checks the names of each sample again: the 2,200 samples of 200 queues
-    take 12 ms, as OpenMetrics 17 ms, and with this class 5 ms.
+    The families of the library are slower, because they check the names of each sample again: the 2,200 gauges of 200
+    queues take 12 ms, as OpenMetrics 17 ms, and with this class 5 ms.
     """
 
+    kind = ""
+
     def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
-        self._name, self._labels = name, labels
-        self._lines = [f"# HELP {name} {help}\n# TYPE {name} gauge\n"]
+        self._name, self._help, self._labels = name, help, labels
+        self._lines: list[str] = []
+
+    def _add(self, suffix: str, value: float, labels: Sequence[str], *more: str) -> None:
+        pairs = [f'{key}="{_escaped(each)}"' for key, each in zip(self._labels, labels, strict=True)]
+        text = ",".join((*pairs, *more))
+        name = f"{self._name}{suffix}{{{text}}}" if text else f"{self._name}{suffix}"
+        self._lines.append(f"{name} {_number(value)}\n")
+
+    def text(self, as_openmetrics: bool = False) -> bytes:
+        """All samples, after the description of the metric."""
+        name = self._described(as_openmetrics)
+        head = f"# HELP {name} {self._help}\n# TYPE {name} {self.kind}\n"
+        return (head + "".join(self._lines)).encode()
+
+    def _described(self, as_openmetrics: bool) -> str:  # noqa: ARG002  a counter has two names
+        return self._name
+
+
+class Gauge(Samples):
+    """A number that rises and falls."""
+
+    kind = "gauge"
 
     def add(self, value: float, *labels: str) -> None:
         """Add a sample. `labels` are the values of the labels."""
-        pairs = ",".join(
-            [f'{key}="{_escaped(each)}"' for key, each in zip(self._labels, labels, strict=True)]
-        )
-        name = f"{self._name}{{{pairs}}}" if pairs else self._name
-        number = floatToGoString(value)  # type: ignore[no-untyped-call]
-        self._lines.append(f"{name} {number}\n")
+        self._add("", value, labels)
 
-    def text(self) -> bytes:
-        """All samples."""
-        return "".join(self._lines).encode()
+
+class Counter(Samples):
+    """A number that only rises. Its samples end with `_total`; the name does not."""
+
+    kind = "counter"
+
+    def add(self, value: float, *labels: str) -> None:
+        """Add a sample. `labels` are the values of the labels."""
+        self._add("_total", value, labels)
+
+    def _described(self, as_openmetrics: bool) -> str:
+        return self._name if as_openmetrics else f"{self._name}_total"
+
+
+class Histogram(Samples):
+    """Numbers of values up to some bounds, and their sum."""
+
+    kind = "histogram"
+
+    def add(self, cumulative: Iterable[tuple[float, int]], count: int, total: float, *labels: str) -> None:
+        """Add one histogram: the number of values up to each bound, of all values, and the sum."""
+        for bound, number in cumulative:
+            self._add("_bucket", number, labels, f'le="{_number(bound)}"')
+        self._add("_bucket", count, labels, 'le="+Inf"')
+        self._add("_count", count, labels)
+        self._add("_sum", total, labels)
+
+
+def _number(value: float) -> str:
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]
+    return text
 
 
 def gauge(name: str, help: str, value: float) -> Gauge:
@@ -44,10 +90,11 @@ def gauge(name: str, help: str, value: float) -> Gauge:
     return made
 
 
-def text(families: Iterable[Gauge | Metric], as_openmetrics: bool) -> bytes:
+def text(families: Iterable[Samples | Metric], as_openmetrics: bool) -> bytes:
     """The families as text, without the last line of OpenMetrics."""
     return b"".join(
-        each.text() if isinstance(each, Gauge) else _by_library(each, as_openmetrics) for each in families
+        each.text(as_openmetrics) if isinstance(each, Samples) else _by_library(each, as_openmetrics)
+        for each in families
     )
 
 

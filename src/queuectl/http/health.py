@@ -7,12 +7,14 @@ the store does not answer.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from queuectl.domain.figures import Tally
 from queuectl.errors import QueuectlError, StoreUnavailable
 from queuectl.service.consumption import Vitals
 
@@ -25,11 +27,18 @@ PATIENCE = 2.0
 """A store that takes more seconds for one probe counts as one that does not answer."""
 
 
+SHARE = 0.02
+"""The share of the time that reading figures may take. With many busy workers they are then read more rarely."""
+
+
 class Probed(Protocol):
     """What a probe needs of the queue."""
 
     def vitals(self) -> Vitals:
         """The vital signs of the store."""
+
+    def sums(self) -> Sequence[tuple[str, Tally]]:
+        """The figures since the beginning, per queue."""
 
     def describe(self) -> Any:
         """The properties of the store."""
@@ -46,6 +55,7 @@ class Result(Struct, frozen=True):
     """The result of one probe.
 
     vitals     the vital signs; None if the store did not answer in time
+    sums       the figures since the beginning, per queue
     fault      why there are none
     is_usable  false if the store answered and must not be used: another schema, damage
     """
@@ -53,6 +63,7 @@ class Result(Struct, frozen=True):
     vitals: Vitals | None = None
     about: About | None = None
     seconds: float = 0.0
+    sums: Sequence[tuple[str, Tally]] = ()
     fault: str | None = None
     is_usable: bool = True
 
@@ -65,6 +76,7 @@ class Health:
         self._result = Result(fault="the store was not asked yet")
         self._ended_at: float | None = None
         self._about: About | None = None
+        self._sums: tuple[float, Sequence[tuple[str, Tally]]] = 0.0, ()
         self._first, self._ending = threading.Event(), threading.Event()
 
     @property
@@ -97,8 +109,11 @@ class Health:
         if took > PATIENCE:
             result = Result(fault=f"the store took {took:.1f} s to answer")
         if result.vitals is None:
-            self._about = None  # an administrator may replace the store during an outage
-        self._result = Result(result.vitals, self._about, took, result.fault, result.is_usable)
+            self._about, self._sums = (
+                None,
+                (0.0, ()),
+            )  # an administrator may replace the store during an outage
+        self._result = replace(result, about=self._about, seconds=took)
         self._first.set()
 
     def _ask(self, queue: Probed) -> Result:
@@ -106,11 +121,19 @@ class Health:
             if self._about is None:
                 found = queue.describe()
                 self._about = About(found.url.partition(":")[0], found.durability)
-            return Result(queue.vitals())
+            return Result(queue.vitals(), sums=self._read_sums(queue))
         except StoreUnavailable as error:
             return Result(fault=error.message)
         except QueuectlError as error:
             return Result(fault=error.message, is_usable=False)
+
+    def _read_sums(self, queue: Probed) -> Sequence[tuple[str, Tally]]:
+        start = self._monotonic()
+        if start >= self._sums[0]:
+            found = queue.sums()
+            end = self._monotonic()
+            self._sums = end + (end - start) / SHARE, found
+        return self._sums[1]
 
     def _run(self, queue: Probed) -> None:
         while True:

@@ -6,13 +6,16 @@ like a healthy store.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from prometheus_client.core import CounterMetricFamily, InfoMetricFamily, Metric
 
 from queuectl import __version__
-from queuectl.domain.job import STATES
+from queuectl.domain.figures import Tally
+from queuectl.domain.job import STATES, TERMINAL
 from queuectl.domain.operation import OPERATION_STATES
-from queuectl.http.exposition import Gauge, gauge
+from queuectl.domain.outcome import Kind
+from queuectl.http.exposition import Counter, Gauge, Histogram, Samples, gauge
 from queuectl.http.health import Result
 from queuectl.service.consumption import Vitals
 from queuectl.service.queue_status import QueueStatus
@@ -21,13 +24,19 @@ from queuectl.service.worker_status import WorkerStatus
 QUEUES = 200
 """At most this many queues have series of their own."""
 
+HISTOGRAM_QUEUES = 80
+"""At most this many queues have histograms of their own: a histogram is 16 series, and a server shows at most 8,000."""
+
+OUTCOMES = tuple(kind for kind in get_args(Kind) if kind != "fenced")
+"""The outcomes that are recorded."""
+
 OTHER = "other"
 """The label of all other queues together."""
 
 WORKER_STATES = ("running", "draining", "paused", "lost")
 
 
-def families(result: Result) -> Iterator[Gauge | Metric]:
+def families(result: Result) -> Iterator[Samples | Metric]:
     """The metric families of one result of a probe."""
     yield gauge("queuectl_up", "1 if the store answers, else 0", result.vitals is not None)
     labels = {"version": __version__}
@@ -36,9 +45,10 @@ def families(result: Result) -> Iterator[Gauge | Metric]:
     yield InfoMetricFamily("queuectl", "Version of the server, kind of the store, durability", labels)
     if result.vitals:
         yield from _of_store(result.vitals)
+        yield from _of_figures(result.sums)
 
 
-def _of_store(vitals: Vitals) -> Iterator[Gauge | Metric]:
+def _of_store(vitals: Vitals) -> Iterator[Samples | Metric]:
     yield gauge(
         "queuectl_consuming", "1 if the due jobs of all queues are consumed, else 0", not vitals.unconsumed
     )
@@ -49,6 +59,11 @@ def _of_store(vitals: Vitals) -> Iterator[Gauge | Metric]:
     for state in OPERATION_STATES:
         operations.add(vitals.operations.get(state, 0), state)
     yield operations
+    yield gauge(
+        "queuectl_schedule_late_seconds",
+        "How long the schedule has been due that is due for the longest time; 0 if no schedule is due",
+        (vitals.now - vitals.late).total_seconds() if vitals.late else 0,
+    )
     yield from _of_queues(vitals)
     yield from _of_workers(vitals)
 
@@ -81,6 +96,37 @@ def _divided(queues: Sequence[QueueStatus]) -> tuple[list[QueueStatus], list[Que
     named.sort(key=lambda queue: (-sum(queue.jobs.values()), queue.name))
     rest = [*named[QUEUES:], *(queue for queue in queues if queue.name == OTHER)]
     return sorted(named[:QUEUES], key=lambda queue: queue.name), rest
+
+
+def _of_figures(sums: Sequence[tuple[str, Tally]]) -> Iterator[Samples]:
+    """The counters. Which queues have series of their own never changes, so that no counter falls."""
+    attempts = Counter("queuectl_attempts", "Attempts that ended", ["queue", "outcome"])
+    ended = Counter("queuectl_jobs_ended", "Jobs that a worker ended", ["queue", "state"])
+    for queue, tally in _first(sums, QUEUES):
+        for outcome in OUTCOMES:
+            attempts.add(tally.outcomes.get(outcome, 0), queue, outcome)
+        for state in sorted(TERMINAL):
+            ended.add(tally.ended.get(state, 0), queue, state)
+    wait = Histogram("queuectl_wait_seconds", "From due to the start of an attempt", ["queue"])
+    run = Histogram("queuectl_run_seconds", "From the start of an attempt to its end", ["queue"])
+    for queue, tally in _first(sums, HISTOGRAM_QUEUES):
+        for histogram, durations in ((wait, tally.wait), (run, tally.run)):
+            histogram.add(durations.cumulative(), durations.count, durations.total, queue)
+    lost = Counter("queuectl_lost", "Attempts that were lost")
+    lost.add(sum(tally.outcomes.get("lost", 0) for _, tally in sums))
+    yield from (attempts, ended, wait, run, lost)
+
+
+def _first(sums: Sequence[tuple[str, Tally]], most: int) -> list[tuple[str, Tally]]:
+    """The first queues, and the others together."""
+    named = [each for each in sums if each[0] != OTHER]
+    rest = [*named[most:], *(each for each in sums if each[0] == OTHER)]
+    if not rest:
+        return named
+    others = Tally()
+    for _, tally in rest:
+        others.merge(tally)
+    return [*named[:most], (OTHER, others)]
 
 
 def _of_workers(vitals: Vitals) -> Iterator[Gauge]:

@@ -16,12 +16,15 @@ from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.operation import OperationState
 from queuectl.domain.queue import QueueSettings
+from queuectl.domain.schedule import removed_of
 from queuectl.service import attention, operations, queue_status, worker_status
 from queuectl.service.queue_status import QueueStatus
 from queuectl.service.worker_status import WorkerStatus
 from queuectl.store.protocol import Store
 
 LEAST_GRACE = timedelta(seconds=30)
+UPCOMING = 100
+"""At most this many entries are read to find a late schedule."""
 EXPIRED_SEEN = 100
 """At most this many jobs with an expired lease are read to find the workers that do not renew."""
 
@@ -32,6 +35,7 @@ class Vitals(Struct, frozen=True):
     enqueued    the highest job number that was assigned
     operations  the number of operations that are carried on behind, and of those that ended lately, by state
     unconsumed  a sentence for each queue whose due jobs are not consumed
+    late        since when the schedule has been due that is due for the longest time; None if none is
     """
 
     now: datetime
@@ -40,6 +44,7 @@ class Vitals(Struct, frozen=True):
     enqueued: int
     operations: Mapping[OperationState, int]
     unconsumed: Sequence[str]
+    late: datetime | None = None
 
 
 def vitals(store: Store, settings: Settings) -> Vitals:
@@ -55,7 +60,14 @@ def vitals(store: Store, settings: Settings) -> Vitals:
         enqueued=store.last_number(),
         operations=Counter(each.state for each in operations.all_of(store)),
         unconsumed=list(unconsumed(queues, workers, expired, now, grace(settings.lease))),
+        late=_late(store, now),
     )
+
+
+def _late(store: Store, now: datetime) -> datetime | None:
+    """When the first due schedule became due. Removed schedules are due too, for their deletion."""
+    due = (each for each in store.upcoming(UPCOMING) if each.due <= now and each.table == "schedules")
+    return next((each.due for each in due if not removed_of(each.entry.value)), None)
 
 
 def grace(lease: timedelta) -> timedelta:

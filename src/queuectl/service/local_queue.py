@@ -28,6 +28,7 @@ from queuectl.service.telling import EventsSetting, telling, user_and_host
 from queuectl.store.protocol import Description, Entry, Store
 
 if TYPE_CHECKING:
+    from queuectl.domain.figures import Tally
     from queuectl.domain.queue import QueueChange
     from queuectl.domain.token import Issued, Token
     from queuectl.service.changing import Change
@@ -425,6 +426,12 @@ class LocalQueue(LocalOperations):
         from queuectl.service.consumption import vitals
 
         return vitals(self._store, self.settings())
+
+    def sums(self) -> "Sequence[tuple[str, Tally]]":
+        """The figures since the beginning, per queue. Only a server calls it."""
+        from queuectl.service.figures import since_ever
+
+        return since_ever(self._store)
 
     def time_verbs(self, note: Callable[[str, float], None]) -> None:
         """Let `note` get the verb and the seconds of each call of the store. Only a server calls it."""
