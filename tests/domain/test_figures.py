@@ -106,7 +106,9 @@ def test_an_entry_gives_the_same_figures() -> None:
     assert dict(rows_of(value)) == sheet.rows
 
 
-@pytest.mark.parametrize("value", [{}, {"paused": True}, {"rows": 3}, {"rows": [["w", "q"]]}])
+@pytest.mark.parametrize(
+    "value", [{}, {"paused": True}, {"rows": 3}, {"rows": '[["w","q"]]'}, {"rows": ""}, {"rows": "\x00"}]
+)
 def test_a_damaged_entry_has_no_figures(value: dict[str, object]) -> None:
     assert rows_of(value) == []
 

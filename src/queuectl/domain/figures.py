@@ -41,7 +41,7 @@ LIMITS: tuple[float, ...] = tuple(_limits())
 """The upper limit of each bin, in seconds. The last bin has none."""
 
 
-class Durations(Struct, array_like=True):
+class Durations(Struct, array_like=True, gc=False):
     """Durations in seconds: how many are in each bin, their sum, and the longest."""
 
     bins: dict[int, int] = field(default_factory=dict)
@@ -96,7 +96,7 @@ def _middle(n: int) -> float:
     return sqrt(LIMITS[n - 1] * LIMITS[n]) if n < len(LIMITS) else float("inf")
 
 
-class Tally(Struct, array_like=True):
+class Tally(Struct, array_like=True, gc=False):
     """The figures of one group.
 
     outcomes  attempts by outcome
@@ -166,7 +166,7 @@ class Group(NamedTuple):
     label: str
 
 
-class _Row(Struct, array_like=True, frozen=True):
+class _Row(Struct, array_like=True, frozen=True, gc=False):
     worker: str
     queue: str
     label: str
@@ -205,16 +205,22 @@ class Sheet:
             self.tally(group).merge(tally)
 
     def encode(self) -> dict[str, Any]:
-        """The value of an entry with these figures."""
+        """The value of an entry with these figures.
+
+        The rows are a text in it: a reader decodes those that it needs, and each only once.
+        """
         rows = [(*group, tally) for group, tally in self.rows.items()]
-        return {"rows": msgspec.to_builtins(rows, str_keys=True)}
+        return {"rows": msgspec.json.encode(rows).decode()}
+
+
+_ROWS = msgspec.json.Decoder(list[_Row])
 
 
 def rows_of(value: Mapping[str, Any]) -> list[tuple[Group, Tally]]:
     """The groups of an entry. A damaged entry has none."""
     try:
-        rows = msgspec.convert(value.get("rows"), list[_Row], strict=False)
-    except msgspec.ValidationError:
+        rows = _ROWS.decode(value.get("rows", ""))
+    except (msgspec.DecodeError, TypeError):
         return []
     return [(Group(row.worker, row.queue, row.label), row.tally) for row in rows]
 
