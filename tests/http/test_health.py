@@ -41,6 +41,9 @@ class Probed:
             raise self.error
         return self._queue.vitals()
 
+    def sums(self) -> list[Any]:
+        return []
+
     def describe(self) -> Any:
         self.described += 1
         return SimpleNamespace(url="sqlite:////q.db", durability="power-safe")
@@ -183,7 +186,7 @@ def unserved(queue: LocalQueue, state: ServerState) -> Iterator[Client]:
     found = queue.vitals()
     late = replace(found.queues[0], oldest_due=found.now - timedelta(hours=1))
     health = Health()
-    aged = SimpleNamespace(describe=queue.describe, vitals=lambda: _judged(found, late))
+    aged = SimpleNamespace(describe=queue.describe, sums=queue.sums, vitals=lambda: _judged(found, late))
     state.health = health
     with health.probing(aged), serving(state) as port:
         yield Client(port, None)

@@ -20,16 +20,18 @@ from prometheus_client.parser import text_string_to_metric_families as of_text
 from factories import in_state, new_job
 from facts import eventually
 from http_client import Client
+from metric_samples import ABOUT, Samples, samples, value
 from queuectl import __version__
 from queuectl.domain.job import STATES
 from queuectl.domain.query import Filter
 from queuectl.domain.queue import QueueChange
 from queuectl.errors import StoreUnavailable
 from queuectl.http.exposition import Gauge
-from queuectl.http.health import About, Health, Result
+from queuectl.http.health import Health, Result
 from queuectl.http.metrics import Metrics
 from queuectl.http.server_state import ServerState
 from queuectl.http.store_metrics import QUEUES
+from queuectl.service.figures import Writer
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue_status import QueueStatus
 from queuectl.service.request.fields import JobRequest
@@ -38,31 +40,15 @@ from queuectl.store.memory import MemoryStore
 from queuectl.store.sqlite import SqliteStore
 from service.scenes import heartbeat, put
 
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 ROOT = Path(__file__).parents[2]
 JOBS = 200_000
 OUTPUT = (("kind", "output"),)
-ABOUT = About("sqlite", "power-safe")
-
-
-def samples(text: bytes) -> Samples:
-    """All samples by name and labels."""
-    families = of_text(text.decode())
-    return {
-        (each.name, tuple(sorted(each.labels.items()))): each.value
-        for family in families
-        for each in family.samples
-    }
 
 
 def shown(store: MemoryStore | SqliteStore) -> Samples:
     """The metrics of a store, without a server."""
     vitals = LocalQueue(store, Sources({}, None, lambda text: None)).vitals()
     return samples(Metrics().text(Result(vitals, ABOUT), "", {})[0])
-
-
-def value(found: Samples, name: str, **labels: str) -> float:
-    return found[name, tuple(sorted(labels.items()))]
 
 
 @pytest.fixture
@@ -374,9 +360,16 @@ def test_the_cost_does_not_grow_with_the_number_of_jobs(
 
 
 @pytest.mark.parametrize("file", ["prometheus/queuectl.rules.yml", "grafana/queuectl.json"])
-def test_the_names_in_alerts_and_board_are_served(server: Client, queue: LocalQueue, file: str) -> None:
+def test_the_names_in_alerts_and_board_are_served(
+    server: Client, queue: LocalQueue, state: ServerState, file: str
+) -> None:
     text = (ROOT / "contrib" / file).read_text()
     queue.enqueue([JobRequest(command="true")])
+    queue.change_queue("default", QueueChange(limit=3))
+    writer, ended = Writer("w1.a"), in_state("completed")
+    writer.count(None, ended, ended.updated_at)
+    writer.write(queue._store)
+    state.health.probe(queue)
     server("GET", "/healthz")
     found = server("GET", "/metrics").body.decode()
     served = set(re.findall(r"^(?:# TYPE )?(queuectl_\w+)", found, re.MULTILINE))

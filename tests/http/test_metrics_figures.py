@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as LibraryHistogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from test_metrics import ABOUT, Samples, samples, value
 
 from contract.grounds import SteppedClock
 from factories import processing, report
+from metric_samples import ABOUT, Samples, samples, value
 from queuectl.domain import lifecycle
 from queuectl.domain.figures import BOUNDS, Durations, Tally
 from queuectl.errors import StoreUnavailable

@@ -43,6 +43,28 @@ def test_each_value_has_the_names_of_the_json_of_its_command(queue: Queue) -> No
             assert names(msgspec.to_builtins(value)) == names(printed(*words)), words
 
 
+class TestStats:
+    def test_what_a_worker_ended(self, queue: Queue) -> None:
+        queue.enqueue("true", label="nightly")
+        queue.enqueue("exit 7", retries=0)
+        with started("--drain") as process:
+            assert process.wait(timeout=30) == 0
+        [row] = queue.stats(label="nightly").rows
+        assert (row.key, row.ended, row.completed, row.run.max is not None) == ("default", 1, 1, True)
+        assert {row.key for row in queue.stats(by="label", since=timedelta(hours=3)).rows} == {
+            "nightly",
+            "exit",
+        }
+        since = datetime.now(UTC) - timedelta(days=2)
+        found = queue.stats(since=since, by="hour")
+        assert names(msgspec.to_builtins(found)) == names(printed("stats", "--by", "hour"))
+
+    def test_a_wrong_question(self, queue: Queue) -> None:
+        for wrong in ({"by": "colour"}, {"since": "soon"}, {"since": datetime(2026, 1, 1)}):
+            with pytest.raises(InvalidInput):
+                queue.stats(**wrong)  # type: ignore[arg-type]
+
+
 class TestSettings:
     def test_a_value_is_written_in_several_ways(self, queue: Queue) -> None:
         for value in (timedelta(minutes=5), "5m", 300, "300"):

@@ -56,6 +56,13 @@ def test_enqueue_many(queue: Queue) -> None:
     assert [added.status for added in queue.enqueue_many(jobs)] == ["existing"] * 3
 
 
+def test_stats(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="stats", label="nightly", hold=True)
+    assert (job.label, queue.show(job).label) == ("nightly", "nightly")
+    found = queue.stats(since="2h", until=timedelta(minutes=1), by="label", queue="stats")
+    assert (found.rows, found.until - found.since >= timedelta(minutes=119)) == ((), True)
+
+
 def test_show_and_list(queue: Queue) -> None:
     job = queue.enqueue("true", queue="show", batch="b", hold=True)
     assert queue.show(job) == queue.show(job.number) == job
