@@ -27,7 +27,7 @@ class Samples:
 
     def _add(self, suffix: str, value: float, labels: Sequence[str], *more: str) -> None:
         pairs = [f'{key}="{_escaped(each)}"' for key, each in zip(self._labels, labels, strict=True)]
-        text = ",".join((*pairs, *more))
+        text = ",".join((*more, *pairs))
         name = f"{self._name}{suffix}{{{text}}}" if text else f"{self._name}{suffix}"
         self._lines.append(f"{name} {_number(value)}\n")
 
