@@ -109,7 +109,7 @@ class Stepped:
 
         def call(*args: Any, **options: Any) -> Any:
             answer = real(*args, **options)
-            if verb in ("swap", "compare_and_swap"):
+            if verb == "swap":
                 self._then()
             return answer
 

@@ -13,6 +13,7 @@ from queuectl.errors import OutcomeUnknown, StoreUnavailable
 from queuectl.service import figures
 from queuectl.service.figures import Writer
 from queuectl.store.memory import MemoryStore
+from queuectl.store.protocol import Swap
 from service.conftest import Overtaken
 
 WEEK = timedelta(days=7)
@@ -62,7 +63,7 @@ def test_a_lost_reply_counts_once(store: MemoryStore, overtaken: Overtaken, writ
     def lose() -> None:
         raise OutcomeUnknown("the reply was lost")
 
-    overtaken.after("compare_and_swap", lose)
+    overtaken.after("swap", lose)
     settle(writer, NOW)
     handle: Any = overtaken
     with pytest.raises(OutcomeUnknown):
@@ -78,7 +79,7 @@ def test_a_store_that_is_away_loses_nothing(store: MemoryStore, overtaken: Overt
     def fail() -> None:
         raise StoreUnavailable("away")
 
-    overtaken.before("compare_and_swap", fail)
+    overtaken.before("swap", fail)
     settle(writer, NOW)
     handle: Any = overtaken
     with pytest.raises(StoreUnavailable):
@@ -94,7 +95,7 @@ def test_figures_whose_entry_was_merged_count_in_the_current_minute(
     writer.write(store)
     settle(writer, clock.now())  # the agent is suspended here, while others merge the hour
     clock.step(minutes=20)
-    store.compare_and_swap("figures", "2026-11-22T12:00/w1.a", None, 1)
+    store.swap([Swap("figures", "2026-11-22T12:00/w1.a", None, 1)])
     writer.write(store)
     writer.write(store)
     assert entries(store) == {"2026-11-22T12:20/w1.a": 101}
@@ -144,7 +145,7 @@ def test_a_damaged_entry_does_not_stop_the_merge(
 ) -> None:
     settle(writer, clock.now())
     writer.write(store)
-    store.compare_and_swap("figures", "2026-11-22T12:30/w9.z", {"rows": 7}, 0)
+    store.swap([Swap("figures", "2026-11-22T12:30/w9.z", {"rows": 7}, 0)])
     clock.step(hours=3)
     figures.merge(store, WEEK)
     assert store.read_table("figures") == {}

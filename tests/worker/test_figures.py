@@ -51,10 +51,10 @@ def test_the_rest_is_written_at_the_end(unstarted: Unstarted) -> None:
 def test_the_end_does_not_fail_without_a_store(unstarted: Unstarted) -> None:
     settle(unstarted, "a")
 
-    def fail(*_: object) -> bool:
+    def fail(*_: object) -> list[bool]:
         raise StoreUnavailable("away")
 
-    unstarted.store.compare_and_swap = fail  # type: ignore[method-assign]
+    unstarted.store.swap = fail  # type: ignore[method-assign]
     unstarted.parts.figures.finish()
 
 

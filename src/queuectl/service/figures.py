@@ -37,7 +37,7 @@ from queuectl.domain.figures import (
     rows_of,
 )
 from queuectl.domain.job import Job
-from queuectl.store.protocol import Entry, Store, Swap
+from queuectl.store.protocol import Entry, Store, Swap, Table
 
 WRITE_EVERY = 10.0
 """Seconds between two writes of a worker. A killed worker loses the figures of this time."""
@@ -118,7 +118,7 @@ class Writer:
             if self._sent is None:
                 return
             sent, key = self._sent, f"{self._sent.minute}/{self._name}"
-            if store.compare_and_swap("figures", key, sent.whole.encode(), sent.version) or (
+            if _swap(store, "figures", key, sent.whole.encode(), sent.version) or (
                 key in store.read_table("figures", [key])  # stored before, by a write whose reply was lost
             ):
                 self._stored = sent
@@ -157,6 +157,10 @@ class Totals(Struct, frozen=True):
     queues: list[tuple[str, Tally]] = []
 
 
+def _swap(store: Store, table: Table, key: str, value: dict[str, Any], version: int) -> bool:
+    return store.swap([Swap(table, key, value, version)])[0]
+
+
 def _totals(store: Store) -> tuple[Totals, int]:
     """The entry `total` and its version. The sums of a damaged entry begin again."""
     entry = store.read_table("hours", [TOTAL]).get(TOTAL, _NONE)
@@ -189,8 +193,8 @@ def _merge_hour(
     sheet = _sum(minutes.values())
     known = store.read_table("hours", [hour]).get(hour, _NONE)
     changed = Totals(totals.since or hour, hour, _with(totals.queues, minutes))
-    made = store.compare_and_swap("hours", hour, sheet.encode(), known.version)
-    if made and store.compare_and_swap("hours", TOTAL, _encoded(changed), version):
+    made = _swap(store, "hours", hour, sheet.encode(), known.version)
+    if made and _swap(store, "hours", TOTAL, _encoded(changed), version):
         return changed
     return None
 
@@ -226,10 +230,10 @@ def _trim(store: Store, totals: Totals, version: int, oldest: str) -> None:
         return
     for keys in _batches(hours(totals.since, min(oldest, _next(totals.upto)))):
         _remove(store, "hours", store.read_table("hours", keys))
-    store.compare_and_swap("hours", TOTAL, _encoded(msgspec.structs.replace(totals, since=oldest)), version)
+    _swap(store, "hours", TOTAL, _encoded(msgspec.structs.replace(totals, since=oldest)), version)
 
 
-def _remove(store: Store, table: Any, entries: Mapping[str, Entry]) -> None:
+def _remove(store: Store, table: Table, entries: Mapping[str, Entry]) -> None:
     for keys in _batches(entries):
         store.swap([Swap(table, key, None, entries[key].version) for key in keys])
 

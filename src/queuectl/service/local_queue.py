@@ -20,6 +20,7 @@ from queuectl.domain.query import Counts, Filter, Found, Page
 from queuectl.errors import InvalidInput, StoreAbsent
 from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
+from queuectl.service.local_figures import LocalFigures
 from queuectl.service.local_operations import LocalOperations
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, working_directory
@@ -28,7 +29,6 @@ from queuectl.service.telling import EventsSetting, telling, user_and_host
 from queuectl.store.protocol import Description, Entry, Store
 
 if TYPE_CHECKING:
-    from queuectl.domain.figures import Tally
     from queuectl.domain.queue import QueueChange
     from queuectl.domain.token import Issued, Token
     from queuectl.service.changing import Change
@@ -42,13 +42,12 @@ if TYPE_CHECKING:
     from queuectl.service.queue_status import QueueStatus
     from queuectl.service.registry import Silence
     from queuectl.service.schedules.api import Schedules
-    from queuectl.service.stats import Question, Stats
     from queuectl.service.status import Status
     from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
 
 
-class LocalQueue(LocalOperations):
+class LocalQueue(LocalOperations, LocalFigures):
     """A `Queue` on a store.
 
     entries     the store's settings, if they were read just now; used once
@@ -165,11 +164,6 @@ class LocalQueue(LocalOperations):
 
         found = status(self._store, self.settings())
         return replace(found, attention=attention(self._store, found, self._sources.unused))
-
-    def stats(self, asked: "Question") -> "Stats":
-        from queuectl.service.stats import stats
-
-        return stats(self._store, asked)
 
     def explain(self, reference: str) -> "Explanation":
         from queuectl.service.explain import explain
@@ -426,12 +420,6 @@ class LocalQueue(LocalOperations):
         from queuectl.service.consumption import vitals
 
         return vitals(self._store, self.settings())
-
-    def sums(self) -> "Sequence[tuple[str, Tally]]":
-        """The figures since the beginning, per queue. Only a server calls it."""
-        from queuectl.service.figures import since_ever
-
-        return since_ever(self._store)
 
     def time_verbs(self, note: Callable[[str, float], None]) -> None:
         """Let `note` get the verb and the seconds of each call of the store. Only a server calls it."""
