@@ -490,6 +490,7 @@ SOURCE = frozenset(name for name in vars(Source) if not name.startswith("_"))
 
 QUEUES = (
     "service.local_queue",
+    "service.local_figures",
     "service.local_operations",
     "http.client.remote_queue",
     "http.client.operating",
