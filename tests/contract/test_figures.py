@@ -54,6 +54,7 @@ def day(store: Store, ground: Ground) -> datetime:
     return start
 
 
+@pytest.mark.doubles
 def test_old_minutes_become_hours_and_no_number_changes(store: Store, ground: Ground, day: datetime) -> None:
     before = found(store, day, ground.clock.now())
     assert before == {"12": 6, "13": 6, "14": 6, "15": 6}
@@ -92,6 +93,7 @@ def test_the_sums_stay_when_hours_are_deleted(store: Store, ground: Ground, day:
     assert sums(store) == {"default": 17, "mail": 8}
 
 
+@pytest.mark.doubles
 def test_several_merge_at_once(store: Store, other: Store, day: datetime) -> None:
     race(*[lambda handle=handle: figures.merge(handle, WEEK) for handle in (store, other) * 2])
     assert sums(store) == {"default": 16, "mail": 8}

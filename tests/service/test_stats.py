@@ -1,6 +1,7 @@
 """Statistics of jobs with known times: percentiles within 10 %, sums, groups and limits of time."""
 
 import random
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from queuectl.service.shapes.stats import stats as shape
 from queuectl.service.shapes.stats import stats_of
 from queuectl.service.stats import Question, Stats, StatsRow
 from queuectl.store.memory import MemoryStore
+from queuectl.store.protocol import Swap
 
 JOBS = 2000
 WEEK, MINUTE = timedelta(days=7), timedelta(minutes=1)
@@ -139,3 +141,38 @@ def test_the_document(queue: LocalQueue, clock: SteppedClock) -> None:
     }  # fmt: skip
     assert stats_of(shape(found)) == replace(found)
     assert writer.is_waiting
+
+
+def test_a_day_of_ten_workers_is_read_quickly(
+    queue: LocalQueue, store: MemoryStore, clock: SteppedClock
+) -> None:
+    """Two hours by the minute and 22 by the hour, with nine queues and programs: 0.1 s when nothing else runs."""
+    chance = random.Random(5)
+    minutes, hour = dict[str, dict[str, Any]](), figures.Sheet()
+    for worker in range(10):
+        sheet = figures.Sheet()
+        for n in range(90):
+            job = processing(now=NOW, queue=f"q{n % 3}", command=f"program{n % 9}")
+            ended = NOW + timedelta(seconds=chance.lognormvariate(1, 2))
+            after = lifecycle.finish(job, report(now=ended, started_at=NOW), now=ended, random_number=0)
+            after = replace(after, history=(replace(after.history[0], worker=f"w{worker}"),))
+            sheet.count(after.history[0], after, NOW - timedelta(seconds=chance.expovariate(0.1)))
+        minutes[f"w{worker}"] = sheet.encode()
+        for _ in range(60):
+            hour.merge(sheet.rows.items())
+    names = list(figures.hours("2026-11-22T12", "2026-11-23T12"))
+    store.swap([Swap("hours", name, hour.encode(), 0) for name in names[:22]])
+    store.swap([Swap("hours", figures.TOTAL, {"since": names[0], "upto": names[21], "queues": []}, 0)])
+    for name in names[22:]:
+        store.swap(
+            [Swap("figures", f"{name}:{m:02}/{w}", v, 0) for m in range(60) for w, v in minutes.items()]
+        )
+    clock.step(days=1)
+
+    def cost() -> float:
+        start = time.process_time()
+        found = queue.stats(Question(since=NOW))
+        assert sum(row.ended for row in found.rows) == 24 * 60 * 10 * 90
+        return time.process_time() - start
+
+    assert min(cost() for _ in range(5)) < 0.3
