@@ -204,7 +204,7 @@ class TestEnqueue:
             raise OutcomeUnknown("the reply was lost")
 
         with monkeypatch.context() as patch:
-            patch.setattr(type(store), "add", lambda _store, jobs: lose(jobs))
+            patch.setattr(type(store), "add", lambda _store, jobs, events: lose(jobs))
             with pytest.raises(OutcomeUnknown) as raised:
                 queue.enqueue("echo once")
         [id] = raised.value.ids

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
         Command("show", "everything about a job, with its attempts", "jobs", "show"),
         Command("list", "jobs, newest first", "jobs", "list_"),
         Command("logs", "the output of a job; -f follows it", "logs", "logs"),
+        Command("events", "what happened to jobs; -f follows it", "events", "events"),
         Command("wait", "wait for jobs; exits with the command's own code", "wait", "wait"),
         Command(
             "cancel", "cancel jobs: waiting ones never start, running ones are ended", "change", "cancel"

@@ -26,7 +26,7 @@ READS = frozenset(
         "absent", "now", "parents", "resolve", "show", "get", "list", "ids", "counts", "status", "explain", "output",
         "follow", "wait", "obstacles", "running_job", "refuse_to_wait", "queues", "check_queue", "settings", "workers",
         "silence", "leaving", "tokens", "describe", "doctor", "preview_operation", "operation", "operations",
-        "await_operation", "stats",
+        "await_operation", "stats", "events",
     )
 )  # fmt: skip
 SCHEDULE_READS = frozenset(("all", "show", "history", "compare", "named"))

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from queuectl.service.changing import Change
     from queuectl.service.consumption import Vitals
     from queuectl.service.doctor import Check
+    from queuectl.service.events import Events
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.matching import Wanted
@@ -371,6 +372,11 @@ class LocalQueue(LocalOperations, LocalFigures):
         from queuectl.service.schedules.local import LocalSchedules
 
         return LocalSchedules(self._store, self._created, self.settings, user_and_host)
+
+    def events(self) -> "Events":
+        from queuectl.service.events import LocalEvents
+
+        return LocalEvents(self._store)
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.service import tokens

@@ -36,6 +36,7 @@ from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
 from queuectl.service.doctor import Check
 from queuectl.service.enqueueing import Enqueued
+from queuectl.service.events import Events
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
 from queuectl.service.matching import Preview, Wanted
@@ -314,6 +315,11 @@ class Queue(Protocol):
 
     def schedules(self) -> Schedules:
         """The operations on schedules. Does not call the store."""
+
+    # Events
+
+    def events(self) -> Events:
+        """The changes of jobs. Does not call the store."""
 
     # Tokens
 

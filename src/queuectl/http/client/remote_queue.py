@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from queuectl.http.client.changing import Changes
     from queuectl.service.changing import Change
     from queuectl.service.doctor import Check
+    from queuectl.service.events import Events
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
     from queuectl.service.matching import Wanted
@@ -348,6 +349,9 @@ class RemoteQueue(RemoteOperations):
         with understood(self._channel):
             [claims] = answer.document["claims"]
             return shapes.silence_of(claims), [shapes.job_of(each) for each in answer.document["jobs"]]
+
+    def events(self) -> "Events":
+        raise InvalidInput("events do not work through a server", "run it on a host that reaches the store")
 
     def schedules(self) -> "Schedules":
         from queuectl.http.client.schedules import RemoteSchedules
