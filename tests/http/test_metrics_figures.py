@@ -145,7 +145,7 @@ def test_series_are_bounded(store: MemoryStore) -> None:
     vitals = queue_of(store).vitals()
     vitals = replace(vitals, queues=statuses)
     found = samples(Metrics().text(Result(vitals, ABOUT, sums=tallies(names)), "", {})[0])
-    assert len(found) < 7000, "the series of the process need the rest of 8,000"
+    assert len(found) < 6200, "the series of the process need the rest of 8,000"
     assert value(found, "queuectl_attempts_total", queue="other", outcome="exited") == 100
     assert value(found, "queuectl_run_seconds_count", queue="other") == QUEUES + 50 - HISTOGRAM_QUEUES
     assert value(found, "queuectl_lost_total") == QUEUES + 50

@@ -24,7 +24,7 @@ from queuectl.service.worker_status import WorkerStatus
 QUEUES = 200
 """At most this many queues have series of their own."""
 
-HISTOGRAM_QUEUES = 80
+HISTOGRAM_QUEUES = 60
 """At most this many queues have histograms of their own: a histogram is 16 series, and a server shows at most 8,000."""
 
 OUTCOMES = tuple(kind for kind in get_args(Kind) if kind != "fenced")
