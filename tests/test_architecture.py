@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from queuectl.service.hooks.api import Hooks
 from queuectl.service.queue import Queue
 from queuectl.service.schedules.api import Schedules
 from queuectl.store.driver.notifier import Source
@@ -502,6 +503,10 @@ OF_SCHEDULES = ("service.schedules.local", "http.client.schedules")
 SCHEDULES = frozenset(name for name in vars(Schedules) if not name.startswith("_"))
 """Told once, in `service.schedules.api.Schedules`: its implementations carry no docstrings of their own for these."""
 
+OF_HOOKS = ("service.hooks.local", "http.client.hooks")
+HOOKS = frozenset(name for name in vars(Hooks) if not name.startswith("_"))
+"""Told once, in `service.hooks.api.Hooks`: its implementations carry no docstrings of their own for these."""
+
 CALLBACKS = frozenset(name for name in vars(HttpToolsProtocol) if not name.startswith("_"))
 """Told by asyncio and httptools, which call them."""
 
@@ -553,6 +558,7 @@ def test_every_public_name_has_a_docstring() -> None:
         if not (within(module, "store") and name.rpartition(".")[2] in SOURCE)
         if not (within(module, "http.guard", "http.connection") and name.rpartition(".")[2] in CALLBACKS)
         if not (within(module, *OF_SCHEDULES) and name.rpartition(".")[2] in SCHEDULES)
+        if not (within(module, *OF_HOOKS) and name.rpartition(".")[2] in HOOKS)
         if not (within(module, *QUEUES) and name.rpartition(".")[2] in METHODS)
     }
     assert silent == UNTOLD.keys()

@@ -23,6 +23,7 @@ ORDER = [
     "Heartbeat",
     "Maintenance",
     "DueEntries",
+    "ServeHooks",
     "ClaimJobs",
     "OutputFaultReport",
     "WriteFigures",

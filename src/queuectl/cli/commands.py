@@ -124,8 +124,11 @@ COMMANDS: dict[str, Command] = {
     )
 }
 
-UNLISTED = {"__complete": Command("__complete", "the candidates for a word", "completion", "candidates")}
-"""Commands for the completion scripts. The help does not list them."""
+UNLISTED = {
+    "__complete": Command("__complete", "the candidates for a word", "completion", "candidates"),
+    "hook deliver": Command("hook deliver", "send an event to a URL", "hook_deliver", "deliver"),
+}
+"""Commands for the completion scripts, and for the jobs of webhooks. The help does not list them."""
 
 ALIASES = {
     "submit": "enqueue",

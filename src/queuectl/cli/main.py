@@ -202,9 +202,9 @@ def _in_group(group: str, argv: list[str], at: int, rest: list[str]) -> tuple[Co
             f"{group}: the second word is missing: {', '.join(verbs)}", f"queuectl {group} --help"
         )
     name = f"{group} {argv[second]}"
-    if name not in COMMANDS:
+    if name not in COMMANDS and name not in UNLISTED:
         raise _unknown(name)
-    return COMMANDS[name], rest[: second - 1] + rest[second:]
+    return COMMANDS.get(name) or UNLISTED[name], rest[: second - 1] + rest[second:]
 
 
 def _first_word(argv: list[str], start: int) -> int | None:

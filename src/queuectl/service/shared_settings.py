@@ -20,7 +20,7 @@ class Setting(NamedTuple):
 
 
 def check(store: Store, sources: Sources, key: str, text: str | None) -> Setting:
-    """The setting, if the value is in range and fits the others. Raises NotFound or InvalidInput."""
+    """The setting, if the value is in range and fits the others. Raises NotFound, InvalidInput, Conflict."""
     option = _shared(key)
     known = stored(store)
     if text is None:
@@ -33,6 +33,10 @@ def check(store: Store, sources: Sources, key: str, text: str | None) -> Setting
     faults = list(relations(asdict(sources.resolve(known)) | {option.key: value}))
     if faults:
         raise InvalidInput(f"{option.key} = {text}: {faults[0]}", "nothing was changed")
+    if option.key == "events":
+        from queuectl.service.hooks import switch  # imported here, because no other setting needs it
+
+        switch.refuse_setting(store, str(value))
     return Setting(option.key, option.format(value))
 
 

@@ -58,6 +58,7 @@ class MemoryStore:
             "operations": {},
             "figures": {},
             "hours": {},
+            "hooks": {},
         }
         self._due: dict[tuple[Table, str], datetime] = {}
         self._events: list[Event] = []

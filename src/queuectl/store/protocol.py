@@ -24,10 +24,12 @@ from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
 from queuectl.domain.worker import Instruction, Worker
 
-Table = Literal["settings", "queues", "schedules", "aside", "tokens", "operations", "figures", "hours"]
+Table = Literal[
+    "settings", "queues", "schedules", "aside", "tokens", "operations", "figures", "hours", "hooks"
+]
 """The small shared tables: settings by key, queues (`QueueSettings`) by name, schedules by name, aside by name,
 tokens by name (`domain.token.Token`), operations by id, figures by minute and worker, hours by hour
-(`service/figures.py`)."""
+(`service/figures.py`), hooks by name (`domain.hook.Hook`)."""
 
 ADDING_AT_MOST, ADDING_BYTES = 100, 4 << 20
 """The maximum number of jobs of one `Swap`, and the maximum size of their specs as JSON, in bytes. MongoDB writes the

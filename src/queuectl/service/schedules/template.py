@@ -44,7 +44,7 @@ def merged(job: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 def checked(job: dict[str, Any]) -> dict[str, Any]:
     """The template, if it is a valid request. Raises InvalidInput that names the key."""
-    _parts(job, config.resolve({}, {}, {}, {}))
+    parts(job, config.resolve({}, {}, {}, {}))
     return job
 
 
@@ -59,7 +59,7 @@ class Maker:
 
     def __init__(self, schedule: str, job: Mapping[str, Any], settings: Settings, now: datetime) -> None:
         self._schedule, self._now = schedule, now
-        self._request, self._spec = _parts(job, settings)
+        self._request, self._spec = parts(job, settings)
 
     @property
     def size(self) -> int:
@@ -88,7 +88,8 @@ class Maker:
         return lifecycle.with_parents(made, states)
 
 
-def _parts(job: Mapping[str, Any], settings: Settings) -> tuple[JobRequest, Spec]:
+def parts(job: Mapping[str, Any], settings: Settings) -> tuple[JobRequest, Spec]:
+    """The request and the spec of a template. Raises InvalidInput that names the key."""
     request = convert_request(job)
     if request.queue is not None:
         check_name("queue", request.queue)

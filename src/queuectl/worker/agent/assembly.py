@@ -18,6 +18,7 @@ from queuectl.worker.agent.due_entries import DueEntries
 from queuectl.worker.agent.duty import Duty
 from queuectl.worker.agent.figures import WriteFigures
 from queuectl.worker.agent.heartbeat import Heartbeat
+from queuectl.worker.agent.hooks import ServeHooks
 from queuectl.worker.agent.inbox import Inbox
 from queuectl.worker.agent.maintenance import Maintenance
 from queuectl.worker.agent.monitor import AttemptMonitor
@@ -77,6 +78,7 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
         heartbeat,
         Maintenance(context, policy, attempts, dead_workers, set_aside, watch, figures),
         DueEntries(context, policy),
+        ServeHooks(context, policy),
         claiming,
         OutputFaultReport(context, outputs),
         write_figures,

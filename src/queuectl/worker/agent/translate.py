@@ -1,11 +1,13 @@
 """Translates a claimed job into a `start` message, and an `exited` message into a report for the domain."""
 
+import sys
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
-from queuectl.domain.job import Job
+from queuectl.domain.hook import DELIVER
+from queuectl.domain.job import Job, Spec
 from queuectl.domain.outcome import Outcome, Report
 from queuectl.worker.protocol import Exited, Start
 
@@ -52,7 +54,7 @@ def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
         output_limit=spec.output_limit,
         deadline=deadline,
         command=spec.command,
-        argv=spec.argv,
+        argv=_argv(spec),
         shell=spec.shell,
         cwd=spec.cwd,
         env=_environment(job) or None,
@@ -63,6 +65,13 @@ def start_message(job: Job, deadline: float) -> tuple[Start, bytes]:
         has_stdin=spec.stdin is not None,
     )
     return message, spec.stdin or b""
+
+
+def _argv(spec: Spec) -> tuple[str, ...] | None:
+    """The arguments. The delivery of a webhook runs the program of this worker, wherever it is on this host."""
+    if spec.argv is None or spec.argv[:3] != DELIVER:
+        return spec.argv
+    return (sys.executable, "-P", "-m", *spec.argv)
 
 
 def _environment(job: Job) -> dict[str, str]:

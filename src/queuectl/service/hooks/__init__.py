@@ -1,0 +1,1 @@
+"""Hooks: add and change them, read them, the jobs that they add, and the delivery of a webhook."""
