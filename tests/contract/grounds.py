@@ -147,9 +147,13 @@ class PostgresGround:
     def empty(self) -> None:
         """Reset the database to its new state."""
         if self._made:
-            tables = ("live", "ended", "body", "output", "worker", "shared", "tally")
+            tables = ("live", "ended", "body", "output", "worker", "shared", "tally", "event")
             deletes = ";".join(f"DELETE FROM {self.schema}.{table}" for table in tables)
-            restart = f"ALTER TABLE {self.schema}.body ALTER number RESTART; UPDATE {self.schema}.bell SET rings = 0"
+            restart = (
+                f"ALTER TABLE {self.schema}.body ALTER number RESTART; UPDATE {self.schema}.bell SET rings = 0; "
+                f"ALTER SEQUENCE {self.schema}.event_seq_seq RESTART; "
+                f"UPDATE {self.schema}.event_trimmed SET xid = '0', seq = 0"
+            )
             self.admin.execute(f"{deletes}; {restart}")
 
     def leave(self) -> None:

@@ -15,12 +15,13 @@ import pytest
 from contract.grounds import PostgresGround, rising_tokens
 from factories import LEASE, NOW, in_state, new_job, report
 from queuectl.domain import lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.job import Job, State
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter, Page
 from queuectl.store.driver.attempt_ids import AttemptIds
 from queuectl.store.driver.set_aside import SetAside
-from queuectl.store.postgres import claim, find, output, purge, write
+from queuectl.store.postgres import claim, events, find, output, purge, write
 from queuectl.store.postgres.connect import Line
 from queuectl.store.protocol import AttemptRef, ClaimRequest
 from servers.postgres import GivenServer, PostgresServer
@@ -61,6 +62,9 @@ class Crowd:
             f"INSERT INTO {ground.schema}.output SELECT md5(n::text), 1, n, 0, 0, 0, 'x' "
             f"FROM generate_series(1, {MANY}) AS n"
         )
+        ground.admin.execute(
+            f"INSERT INTO {ground.schema}.event (xid, at, line) SELECT '3', 0, '{{}}' FROM generate_series(1, {MANY})"
+        )
         ground.admin.execute(f"VACUUM ANALYZE {', '.join(f'{ground.schema}.{t}' for t in _TABLES)}")
         words = " ".join(f"-c {name}={value}" for name, value in EXPLAINED.items())
         self.line = Line.connect(ground.plain_url, options=words, autocommit=True, prepare_threshold=None)
@@ -82,7 +86,7 @@ class Crowd:
 
 
 _STATES: tuple[State, ...] = ("pending", "processing", "dead", "completed", "blocked")
-_TABLES = ("body", "live", "ended", "output")
+_TABLES = ("body", "live", "ended", "output", "event")
 
 
 def _multiply(ground: PostgresGround, job: Job) -> None:
@@ -131,6 +135,15 @@ def _ended(line: Line) -> None:
     assert write.save(line, jobs, now) == [job.version + 1 for job in jobs]
 
 
+def _told(line: Line) -> None:
+    now = NOW + timedelta(seconds=1)
+    request = ClaimRequest("w1", (), 10, LEASE, tell=True)
+    jobs = claim.claim(line, request, None, AttemptIds(rising_tokens()), SetAside())
+    ended = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in jobs]
+    told = [between(*pair) for pair in zip(jobs, ended, strict=True)]
+    assert write.save(line, ended, now, told) == [job.version + 1 for job in jobs]
+
+
 def _printed(line: Line) -> None:
     [job, *_] = _claimed(line)
     chunks = [Chunk(job.id, job.attempt_id or "", n, 0, NOW, n, b"x") for n in range(1, 9)]
@@ -149,6 +162,14 @@ HOT: dict[str, Callable[[Line], Any]] = {
     ),
     "renew": lambda line: claim.renew(line, "w1", [_held(job) for job in _claimed(line)], LEASE, None),
     "save": _ended,
+    "claim and save with events": _told,
+    "add with events": lambda line: write.add(
+        line, jobs := [new_job()], NOW, [between(None, job) for job in jobs]
+    ),
+    "events": lambda line: events.read(line, "3-12345", 50),
+    "oldest events": lambda line: events.read(line, None, 50),
+    "end of the events": lambda line: events.cursor(line, None),
+    "trim": lambda line: events.trim(line, NOW, MANY, 50),
     "add": lambda line: write.add(line, [new_job() for _ in range(10)], NOW),
     "get": lambda line: find.get(line, [f"seed-pending-{n}" for n in range(1, 50)]),
     "output": _printed,

@@ -37,7 +37,7 @@ UNWRITTEN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Actor(Struct, frozen=True):
-    """Who changes jobs, and by which door: `cli`, `python`, `http` or `ui`. A worker is neither."""
+    """Who changes jobs, and by which door: `cli`, `python`, `http`, `ui` or `sql`. A worker is neither."""
 
     by: str | None = None
     via: str | None = None

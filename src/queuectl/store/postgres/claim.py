@@ -23,11 +23,12 @@ def claim(
 ) -> list[Job]:
     """Take the first due jobs, in order."""
     taken, met = list[Job](), aside.met
+    statement = SQL["claim_and_tell" if request.tell else "claim"]
     worker, queues, lease = request.worker, list(request.queues), codec.length(request.lease)
     while len(taken) < request.limit and not aside.is_enough(met):
         wanted = request.limit - len(taken)
         ids = attempt_ids.take(wanted)
-        rows = line.rows(SQL["claim"], (worker, queues, wanted, lease, ids))
+        rows = line.rows(statement, (worker, queues, wanted, lease, ids))
         attempt_ids.give_back(ids[len(rows) :])
         jobs, damaged = codec.sift(rows)
         taken += jobs

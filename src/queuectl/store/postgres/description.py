@@ -1,6 +1,7 @@
 """Reads the settings, versions, sizes and faults of a server."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -13,6 +14,9 @@ from queuectl.store.postgres.sql import identifier
 from queuectl.store.protocol import Description, Durability
 
 OLDEST = 130000
+
+DELAYED_FOR = timedelta(minutes=1)
+"""How long a transaction that has written something may be open before `doctor` names it: events wait for it."""
 
 _FACTS = """
 SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
@@ -33,6 +37,10 @@ SELECT
      WHERE datname = current_database() AND xact_start < clock_timestamp() - interval '5 minutes'),
     (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()),
     pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"""
+
+_WRITERS = """
+SELECT string_agg(format('%%s of %%s in %%s', pid, usename, datname), ', ') FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - %s"""
 
 _DAMAGE = """
 SELECT 'jobs without a state', count(*) FROM {schema}.body
@@ -131,6 +139,7 @@ def describe(line: Line, shown: str, listening: str) -> Description:
     found, version = server(line), schema.version(line)
     jobs, workers = line.rows(_COUNTS)[0] if version else (0, 0)
     activity = _Activity(*line.rows(_ACTIVITY, (line.schema,))[0])
+    delaying = delaying_events(line, DELAYED_FOR)
     details = {
         **_settings(line, found),
         "replicas": activity.replicas,
@@ -146,8 +155,22 @@ def describe(line: Line, shown: str, listening: str) -> Description:
         durability=found.durability,
         schema=version,
         details={name: str(value) for name, value in details.items()},
-        faults=tuple(_faults(found, activity)),
+        faults=(*_faults(found, activity), *_delay(delaying)),
     )
+
+
+def delaying_events(line: Line, longer_than: timedelta) -> str | None:
+    """The processes, of any database of the server, whose open transaction has written something, as text; or None.
+
+    No reader gets an event that was written after the begin of such a transaction.
+    """
+    found: str | None = line.value(_WRITERS, (longer_than,))
+    return found
+
+
+def _delay(delaying: str | None) -> Iterator[str]:
+    if delaying:
+        yield f"events wait for transactions that are open for over a minute: process {delaying}"
 
 
 def _settings(line: Line, found: Server) -> dict[str, object]:

@@ -16,11 +16,11 @@ from queuectl.domain.event import Event
 from queuectl.domain.instant import EARLIEST
 from queuectl.domain.job import Job
 from queuectl.errors import InvalidInput
-from queuectl.store.driver import codec, no_events
+from queuectl.store.driver import codec
 from queuectl.store.driver.joined import JoinedStore, savepoint
 from queuectl.store.driver.session import Session
 from queuectl.store.driver.store import Verbs
-from queuectl.store.postgres import address, claim, find, output, purge, registry, swap, write
+from queuectl.store.postgres import address, claim, events, find, output, purge, registry, swap, write
 from queuectl.store.postgres.connect import Values
 from queuectl.store.postgres.faults import PostgresTranslator
 from queuectl.store.postgres.schema import VERSION, channel, refuse_other
@@ -94,7 +94,7 @@ class JoinedSession(Session[JoinedLine]):
 class PostgresJoined(JoinedStore[JoinedLine, datetime, object]):
     """A queue in PostgreSQL inside the caller's transaction. The commit of the caller notifies the workers."""
 
-    _verbs: Any = Verbs(claim, no_events, find, output, purge, registry, swap, write)
+    _verbs: Any = Verbs(claim, events, find, output, purge, registry, swap, write)
 
     def __init__(self, connection: Caller, execute: Execute, at: address.Address) -> None:
         super().__init__(JoinedSession(connection, execute, at))

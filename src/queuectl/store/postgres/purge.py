@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from queuectl.domain.event import Actor
+from queuectl.domain.event import Actor, deleted
+from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver import sql as files
+from queuectl.store.postgres import events, write
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.find import conditions
 from queuectl.store.postgres.sql import fill, statements
@@ -18,14 +20,21 @@ WITH first AS MATERIALIZED (
 SELECT {columns} FROM first LEFT JOIN {schema}.body USING (number) ORDER BY finished_at, number""")
 
 
-def purge(line: Line, wanted: Filter, limit: int, _now: object, _tell: Actor | None = None) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, _now: object, tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     where, values = conditions(wanted)
     oldest = files.fill(_OLDEST, {"where": where})
     with line.transaction():
         gone, _ = paging.first(lambda count: codec.sift(line.rows(oldest, [*values, count])), limit)
         _delete(line, [job.number for job in gone])
+        if tell is not None:
+            _tell(line, gone, tell)
     return [job.id for job in gone]
+
+
+def _tell(line: Line, jobs: Sequence[Job], actor: Actor) -> None:
+    lines = write.lines([deleted(job, actor) for job in jobs])
+    line.run(events.SQL["tell"], ([job.number for job in jobs], lines))
 
 
 def discard(line: Line, numbers: Sequence[int], _now: object) -> list[int]:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 from queuectl.domain.worker import Instruction, Worker
-from queuectl.store.driver import no_events
 from queuectl.store.driver.server_clock import GOOD_FOR
 from queuectl.store.driver.server_store import ServerStore
 from queuectl.store.driver.session import PATIENCE
@@ -13,6 +12,7 @@ from queuectl.store.postgres import (
     address,
     claim,
     description,
+    events,
     find,
     output,
     purge,
@@ -32,7 +32,7 @@ _NOW = statements("jobs")["now"]
 class PostgresStore(ServerStore[Line, datetime, object]):
     """A store in one schema of a PostgreSQL database. `migrations`: the folder of migrations."""
 
-    _verbs = Verbs(claim, no_events, find, output, purge, registry, swap, write)
+    _verbs = Verbs(claim, events, find, output, purge, registry, swap, write)
     session: PostgresSession
     _listener: Listener
 

@@ -18,24 +18,42 @@ from queuectl.store.protocol import Added
 SQL = statements("jobs")
 
 
-def add(line: Line, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()) -> list[Added]:
+def add(line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event | None] = ()) -> list[Added]:
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
-    numbers = line.value(SQL["import" if any(map(brought, jobs)) else "add"], (codec.to_json(rows),))
+    way = "import" if any(map(brought, jobs)) else "add"
+    if events:
+        numbers = line.value(SQL[f"{way}_and_tell"], (codec.to_json(rows), lines(events)))
+    else:
+        numbers = line.value(SQL[way], (codec.to_json(rows),))
+    told = events or [None] * len(jobs)
     return [
-        _why_not(line, job, now) if number is None else Added("added", replace(job, number=number))
-        for job, number in zip(jobs, numbers, strict=True)
+        _why_not(line, job, now, event) if number is None else Added("added", replace(job, number=number))
+        for job, number, event in zip(jobs, numbers, told, strict=True)
     ]
 
 
+def lines(events: Sequence[Event | None]) -> list[str | None]:
+    """The events as the schema's functions expect them."""
+    return [None if event is None else codec.event_line(event) for event in events]
+
+
 def save(
-    line: Line, jobs: Sequence[Job], now: datetime, _events: Sequence[Event | None] = ()
+    line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event | None] = ()
 ) -> list[SaveResult]:
     """Compare-and-swap on the version, job by job. A job that is in the batch twice is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
-    words: dict[int, str] = dict(line.rows(SQL["save"], (codec.to_json(rows),)))
+    words = _save(line, codec.to_json(rows), [row["place"] for row in rows], events)
     return [_result(job, words.get(place)) for place, job in enumerate(jobs)]
+
+
+def _save(line: Line, rows: str, places: Sequence[int], events: Sequence[Event | None]) -> dict[int, str]:
+    """Call the schema's function. Returns its word for each place that it does not leave out."""
+    told = [place for place in places if events and events[place] is not None]
+    if not told:
+        return dict(line.rows(SQL["save"], (rows,)))
+    return dict(line.rows(SQL["save_and_tell"], (rows, told, lines([events[place] for place in told]))))
 
 
 def _result(job: Job, word: str | None) -> SaveResult:
@@ -71,7 +89,7 @@ def newcomer(place: int, job: Job, now: datetime) -> dict[str, Any]:
     }
 
 
-def _why_not(line: Line, job: Job, now: datetime) -> Added:
+def _why_not(line: Line, job: Job, now: datetime, event: Event | None) -> Added:
     known, damaged = codec.sift(line.rows(SQL["by_ids"], {"ids": [job.id]}))
     if known:
         return verdict.known(job, known[0])
@@ -81,4 +99,4 @@ def _why_not(line: Line, job: Job, now: datetime) -> Added:
     for each in (*damaged, *damaged_holder):
         return verdict.unreadable(job, each)
     # The job that had the id or the key was deleted meanwhile, so this job can be added.
-    return add(line, [job], now)[0]
+    return add(line, [job], now, [event])[0]

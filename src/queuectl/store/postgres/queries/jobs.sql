@@ -4,6 +4,9 @@ SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{schema}.body', '
 -- claim: the first due jobs
 SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
 
+-- claim_and_tell: the first due jobs, with the event of each
+SELECT * FROM {schema}.claim_4(%s, %s::text[], %s, %s, %s::text[]);
+
 -- renew: the leases of these attempts
 SELECT * FROM {schema}.renew_3(%s, %s::text[], %s::text[], %s);
 
@@ -31,11 +34,20 @@ WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_unti
 -- add: insert new jobs; the numbers in the order of the batch
 SELECT {schema}.add_3(%s::json);
 
+-- add_and_tell: insert new jobs with their events; the numbers in the order of the batch
+SELECT {schema}.add_4(%s::json, %s::text[]);
+
 -- import: insert new jobs, which may bring their numbers; the numbers in the order of the batch
 SELECT {schema}.import(%s::json);
 
+-- import_and_tell: insert new jobs, which may bring their numbers, with their events
+SELECT {schema}.import_4(%s::json, %s::text[]);
+
 -- save: compare-and-swap; which places were accepted, and which were taken
 SELECT place, verdict FROM {schema}.save_3(%s::json);
+
+-- save_and_tell: compare-and-swap, which writes the events of the places that were accepted
+SELECT place, verdict FROM {schema}.save_4(%s::json, %s::integer[], %s::text[]);
 
 -- by_ids: the jobs of a list
 SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id = ANY (%(ids)s::text[])
