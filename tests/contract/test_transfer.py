@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -14,6 +15,7 @@ from queuectl.domain import lifecycle, schedule
 from queuectl.domain.job import Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
+from queuectl.domain.schedule import Decision, Pause
 from queuectl.domain.schedule_definition import define
 from queuectl.store.protocol import Store, Swap
 
@@ -82,6 +84,80 @@ def test_a_queue_moves_into_a_store_and_back(store: Store, source: Store, tmp_pa
     imported(other := back.open(), exported(store))
     assert contents(other) == before
     back.close()
+
+
+def enrich(store: Store) -> None:
+    """Add what is at the bounds of its type: texts of all planes, 64-bit numbers, trimmed output, decisions, causes."""
+    store.claim("other", (), 9, LEASE)  # they are exported as lost attempts
+    wide = {
+        "größe": "日本 🙂 \u202e\n",
+        "most": 2**63 - 1,
+        "least": -(2**63),
+        "exact": 2**53 + 1,
+        "deep": {"a": [0.1, True]},
+    }
+    store.add(
+        [
+            new_job(
+                "wide",
+                command="echo 'ä 🙂'",
+                meta=wide,
+                env={"Ü": "é\t"},
+                tags=("ß",),
+                batch="b/日",
+                priority=1000,
+            )
+        ]
+    )
+    [job] = store.claim("w2", (), 1, LEASE)
+    assert job.id == "wide"
+    # The middle of this output was dropped: numbers and offsets have gaps.
+    attempt_id, far = job.attempt_id or "", 5_000_000_000
+    store.write_output(
+        [
+            Chunk("wide", attempt_id, 1, 0, NOW, 0, b"head"),
+            Chunk("wide", attempt_id, 900, 1, NOW, far, b"tail"),
+        ]
+    )
+    ended = report(exit_code=255, output_bytes=far + 4, output_tail="é tail")
+    store.save([lifecycle.finish(job, ended, now=store.now(), random_number=0.5)])
+    store.add([replace(in_state("held", "by-hand", meta={"n": 1}), cause="overlap")])
+    store.add(
+        [new_job("any", after=(Parent("by-hand", "any"), Parent("waits", "failed")), after_failure="hold")]
+    )
+    decided = Decision(instant=NOW, decided_at=NOW + LEASE, decision="fired", job="night:1")
+    missed = Decision(instant=NOW + LEASE, decided_at=NOW + LEASE, decision="missed", count=7, first=NOW)
+    entry = schedule.new(
+        "paused", define({"when": "@every 90m", "job": {"command": "true"}}, timezone="Europe/Berlin"), NOW
+    )
+    pause = Pause(at=NOW, by="ada@host", reason="Ferien ☀")
+    entry = replace(entry, paused=pause, decisions=(decided, missed), open=("night:1",), backlog=NOW + LEASE)
+    assert store.swap([Swap("schedules", "paused", schedule.entry_of(entry), 0)]) == [True]
+
+
+def test_every_field_moves(store: Store, source: Store, tmp_path: Path) -> None:
+    enrich(source)
+    imported(store, exported(source))
+    there = contents(store)
+    (tmp_path / "back").mkdir()
+    back = SqliteGround(tmp_path / "back")
+    imported(other := back.open(), exported(store))
+    here = contents(source)
+    running = {id for id, job in here["jobs"].items() if job["state"] == "processing"}
+    for table in ("settings", "queues", "schedules", "output"):
+        assert msgspec.json.encode(there[table], order="deterministic") == msgspec.json.encode(
+            here[table], order="deterministic"
+        ), table
+    for id, job in here["jobs"].items():
+        differing = {key for key, value in job.items() if there["jobs"][id][key] != value}
+        assert not differing - (LOST if id in running else set()), (id, differing)
+    assert contents(other) == there
+    assert there["jobs"]["wide"]["meta"]["most"] == 2**63 - 1
+    back.close()
+
+
+LOST = {"state", "lease", "history", "run_at", "attempt_id", "worker", "sort_key", "started_at", "last_error"}
+"""The fields of a job that was exported while it ran."""
 
 
 def test_a_repeated_import_changes_nothing(store: Store, source: Store) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import shlex
+import signal
 import subprocess
 from typing import Any
 
 from e2e.harness import QUEUECTL, Place
+from service.test_transfer import ended
 
 
 def typed(place: Place, script: str) -> str:
@@ -61,3 +63,34 @@ def test_a_queue_moves_into_a_store_and_back(place: Place) -> None:
     assert place.output("parent") == b"out\xff\nerr\n"
     assert place.enqueue("true").strip()
     assert place.json("show", "@last")["job"]["number"] == 8
+
+
+JOBS = 600
+"""Jobs in two batches."""
+
+
+def killed(place: Place, moment: str, *words: str) -> None:
+    """A command that is killed at this moment."""
+    env = {**place.env, "QUEUECTL_CRASH_AT": moment}
+    done = subprocess.run([*QUEUECTL, *words], env=env, cwd=place.work, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, (moment, done.stderr)
+
+
+def test_nothing_is_lost_or_twice_after_kills(place: Place) -> None:
+    file = ended(JOBS)
+    (place.work / "f").write_bytes(file)
+    for moment in ("import_added:1", "import_output:1", "import_saved:1", "import_output:2"):
+        killed(place, moment, "import", "f")
+    typed(place, "$Q import f")
+    given = [json.loads(line) for line in file.splitlines()][1:-1]
+    for line in given:
+        if line["kind"] == "job":
+            del line["job"]["version"]
+    assert exported(place, "") == given
+    purge = ("purge", "--older-than", "0", "--yes", "--to", "old.jsonl.gz")
+    for moment in ("purge_written:1", "purge_synced:1", "purge_written:2"):
+        killed(place, moment, *purge)
+    typed(place, shlex.join(("$Q", *purge)).replace("'$Q'", "$Q"))
+    assert exported(place, "") == []
+    typed(place, f"$Q --store sqlite:///{place.root}/old.db import old.jsonl.gz")
+    assert exported(place, f"--store sqlite:///{place.root}/old.db") == given
