@@ -55,6 +55,14 @@ def test_a_repeated_add_finds_the_jobs(store: Store) -> None:
     assert [(added.status, added.job.number) for added in again] == [("existing", 5), ("existing", 8)]
 
 
+def test_a_refused_job_among_jobs_with_numbers_in_a_row(store: Store) -> None:
+    store.add([replace(new_job("there"), number=1)])
+    numbers = {"a": 5, "there": 6, "b": 7, "low": 2, "c": 9, "far": 20, "next": 21}
+    added = store.add([replace(new_job(id), number=n) for id, n in numbers.items()])
+    assert statuses(added) == ["added", "existing", *["added"] * 5]
+    assert [each.job.number for each in added] == [5, 1, 7, 8, 9, 20, 21]
+
+
 def test_no_number_is_assigned_twice_while_others_enqueue(store: Store, other: Store) -> None:
     def bring() -> None:
         for n in range(1, 40, 2):

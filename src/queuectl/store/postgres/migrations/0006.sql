@@ -41,19 +41,32 @@ $body$;
 
 -- Insert jobs whose ids are new, as add_3 does. A job that brings a number which is higher than all assigned ones keeps it.
 -- Other inserts wait meanwhile: otherwise one could get such a number between the look at the sequence and its change.
+-- Jobs whose numbers follow each other are added with one call: a call for each job costs ten times the time of the server.
 CREATE FUNCTION {schema}.import(jobs json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
 DECLARE
-    each    json;
-    numbers text := pg_get_serial_sequence('{schema}.body', 'number');
-    found   bigint[] := '{}';
+    each     json;
+    sequence regclass := pg_get_serial_sequence('{schema}.body', 'number')::regclass;
+    last     bigint;
+    run      json[] := '{}';
+    found    bigint[] := '{}';
 BEGIN
     LOCK TABLE {schema}.body IN SHARE ROW EXCLUSIVE MODE;
+    last := coalesce(pg_sequence_last_value(sequence), 0);
     FOR each IN SELECT value FROM json_array_elements(jobs) LOOP
-        IF (each ->> 'number')::bigint > coalesce(pg_sequence_last_value(numbers::regclass), 0) + 1 THEN
-            PERFORM setval(numbers::regclass, (each ->> 'number')::bigint - 1);
+        IF (each ->> 'number')::bigint > last + 1 THEN
+            IF cardinality(run) > 0 THEN
+                found := found || {schema}.add_3(array_to_json(run));
+            END IF;
+            run := '{}';
+            last := (each ->> 'number')::bigint - 1;
+            PERFORM setval(sequence, last);
         END IF;
-        found := found || {schema}.add_3(json_build_array(each));
+        run := run || each;
+        last := last + 1;
     END LOOP;
+    IF cardinality(run) > 0 THEN
+        found := found || {schema}.add_3(array_to_json(run));
+    END IF;
     RETURN found;
 END
 $body$;
