@@ -106,6 +106,14 @@ def test_a_cut_pipe(queuectl: CommandLine) -> None:
     )
 
 
+def test_a_stream_whose_header_has_no_time(queuectl: CommandLine) -> None:
+    queuectl("import", "-", input=b'{"queuectl":1,"kind":"export"}\n', code=1)
+    assert queuectl.err.splitlines()[-1] == (
+        "queuectl: line 1: this header cannot be read: 'at' is missing or unknown; 0 jobs are imported"
+        " (use another copy, or export it again)"
+    )
+
+
 def test_a_conflict(queuectl: CommandLine) -> None:
     queuectl.enqueue("--id", "j-2", "false")
     (queuectl.root / "f").write_bytes(ended(3))

@@ -22,11 +22,12 @@ from factories import NOW, in_state, new_job
 from queuectl.domain import lifecycle
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter, Page
+from queuectl.domain.query import Filter, Found, Page
 from queuectl.domain.schedule_definition import Definition, define
 from queuectl.errors import CommandFailed, Conflict, InvalidInput
 from queuectl.service import firing
 from queuectl.service.schedules import changing
+from queuectl.service.transfer import exporting
 from queuectl.service.transfer.files import PurgeFile
 from queuectl.service.transfer.purging import purge_to
 from queuectl.service.transfer.segment import Cut, Damaged, Foreign, SegmentReader, SegmentWriter
@@ -310,7 +311,46 @@ def test_an_export_can_be_limited(store: MemoryStore) -> None:
         exported(store, where="nonsense")
 
 
+class Busy(MemoryStore):
+    """A store to which others add a job at each read. `limits`: of all reads, and how many jobs they returned."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=SteppedClock())
+        self.limits = list[tuple[int, int]]()
+
+    def find(self, wanted: Filter, page: Page) -> Found:
+        number = self.last_number() + 1
+        self.add([new_job(f"later-{number}")])
+        found = super().find(wanted, page)
+        self.limits.append((page.limit, len(found.jobs)))
+        return found
+
+
+@pytest.mark.parametrize("where", [None, "number:>0", "number:>1"])
+def test_an_export_ends_while_others_enqueue(where: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "FIRST_PAGE", 1)
+    monkeypatch.setattr(exporting, "PAGE", 1)
+    store = Busy()
+    imported(store, ended(5))
+    ids = [line.fields["job"]["id"] for line in _lines(exported(store, where=where)) if line.kind == "job"]
+    assert ids == [f"j-{n}" for n in range(2 if where == "number:>1" else 1, 6)]
+
+
+def _lines(file: bytes) -> SegmentReader:
+    return SegmentReader(io.BytesIO(file))
+
+
 # Sizes
+
+
+def test_long_jobs_are_read_in_smaller_pages() -> None:
+    store = Busy()
+    store.add([new_job(f"long-{n}", command="x" * (1 << 18)) for n in range(100)])
+    store.add([new_job(f"short-{n}") for n in range(1000)])
+    assert sum(line.kind == "job" for line in _lines(exported(store))) == 1100
+    assert [limit for limit, _ in store.limits[:2]] == [50, 15]
+    assert max(limit for limit, _ in store.limits) == 500
+    assert len(store.limits) < 20
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

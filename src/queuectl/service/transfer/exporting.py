@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from queuectl.domain.job import Attempt, Job
 from queuectl.domain.output import Chunk
-from queuectl.domain.query import Filter, Page
-from queuectl.domain.where import Where
+from queuectl.domain.query import Filter, Found, Page
+from queuectl.domain.where import EVERY, Where
 from queuectl.service import attempts, shapes
 from queuectl.service.maintenance import PROBE
 from queuectl.service.shapes.output import STREAM_NAMES
@@ -18,7 +18,10 @@ from queuectl.service.transfer.segment import SegmentWriter
 from queuectl.service.transfer.tally import Exported
 from queuectl.store.protocol import Store, Table
 
-PAGE = 500
+PAGE, FIRST_PAGE = 500, 50
+"""The most jobs that are in memory, and those of the first page."""
+PAGE_BYTES = 4 << 20
+"""About the most bytes of the jobs that are in memory, as lines. Long jobs are read in smaller pages."""
 TABLES: tuple[tuple[str, Table], ...] = (("setting", "settings"), ("queue", "queues"))
 SCHEDULES: tuple[tuple[str, Table], ...] = (("schedule", "schedules"),)
 """Schedules follow the jobs, so that an import has their jobs when a worker reads the schedules."""
@@ -34,7 +37,8 @@ def export(
 ) -> Iterator[int]:
     """Write everything. With `where`: only the jobs that match. Yields the number of jobs in each step.
 
-    A step is a page of jobs, or a chunk of output. So a caller that sends the lines on has few of them in memory.
+    A step is a job, a chunk of output, or the end of a page. So a caller that sends the lines on has few of them in
+    memory. Jobs that are added meanwhile are left out, so an export ends.
     """
     done.counts = writer.counts
     if where is None:
@@ -46,8 +50,9 @@ def export(
 
 
 def write_job(store: Store, writer: SegmentWriter, job: Job, *, output: bool = True) -> Iterator[int]:
-    """Write a job, and its output right after it. Yields 0 after each chunk."""
+    """Write a job, and its output right after it. Yields 1 after the job, and 0 after each chunk."""
     writer.add("job", job=shapes.job(job))
+    yield 1
     for attempt_id, total in _attempts_with_output(job) if output else ():
         for chunk in _chunks(store, attempt_id, total):
             writer.add("output", **_shown(chunk))
@@ -57,18 +62,30 @@ def write_job(store: Store, writer: SegmentWriter, job: Job, *, output: bool = T
 def _export_jobs(
     store: Store, writer: SegmentWriter, done: Exported, where: Where | None, output: bool
 ) -> Iterator[int]:
-    wanted, cursor = where.filter if where else Filter(), None
-    while True:
-        found = store.find(wanted, Page(limit=PAGE, after=cursor, sort="number"))
-        jobs = [job for job in found.jobs if where is None or where.matches(job)]
-        whole = [job for job in jobs if not job.is_arriving]
-        for job in whole:
-            yield from write_job(store, writer, job, output=output)
+    """Write the jobs page by page, up to the greatest number that is assigned at the start."""
+    for found, high in _pages(store, writer, where):
+        jobs = [job for job in found.jobs if job.number <= high and (where is None or where.matches(job))]
+        for job in jobs:
+            if not job.is_arriving:
+                yield from write_job(store, writer, job, output=output)
         done.left_out += [job.id for job in jobs if job.is_arriving]
-        done.left_out += [each.id for each in found.unreadable]
-        yield len(whole)
-        if (cursor := found.next) is None:
+        done.left_out += [each.id for each in found.unreadable if each.number <= high]
+        yield 0
+
+
+def _pages(store: Store, writer: SegmentWriter, where: Where | None) -> Iterator[tuple[Found, int]]:
+    """The jobs that may match, with the greatest number of the export. A page is smaller if its jobs are long."""
+    wanted, (low, high) = (where.filter, where.numbers) if where else (Filter(), EVERY)
+    high = min(high, store.last_number())
+    cursor, limit = (str(low - 1) if low > 0 else None), FIRST_PAGE
+    while low <= high:
+        before = writer.sizes["job"]
+        found = store.find(wanted, Page(limit=limit, after=cursor, sort="number"))
+        yield found, high
+        cursor, size = found.next, writer.sizes["job"] - before
+        if cursor is None or int(cursor) >= high:
             return
+        limit = max(1, min(PAGE, 2 * limit, limit * PAGE_BYTES // max(size, 1)))
 
 
 def _write_tables(store: Store, writer: SegmentWriter, tables: Sequence[tuple[str, Table]]) -> None:

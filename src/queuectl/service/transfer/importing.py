@@ -16,7 +16,7 @@ from queuectl.service import shapes
 from queuectl.service.shapes.output import STREAM_NAMES
 from queuectl.service.transfer import entries
 from queuectl.service.transfer.arrivals import Arrivals, Item
-from queuectl.service.transfer.segment import Cut, Damaged, Line
+from queuectl.service.transfer.segment import OTHER, Cut, Damaged, Line
 from queuectl.service.transfer.tally import Imported, OnConflict
 from queuectl.store.protocol import Store
 
@@ -90,7 +90,7 @@ class Importer:
         except _FAULTS as error:
             raise _unreadable(line, error) from error
         if self._last is None or chunk.job_id != self._last.job.id:
-            raise Damaged(f"line {line.number}: this output does not follow its job")
+            raise Damaged(f"line {line.number}: this output does not follow its job", OTHER)
         self._arrivals.add_output(self._last, chunk)
 
 
@@ -118,5 +118,12 @@ def _chunk_of(fields: dict[str, Any]) -> Chunk:
 
 
 def _unreadable(line: Line, error: Exception) -> Damaged:
-    why = error.message if isinstance(error, InvalidInput) else f"{type(error).__name__}: {error}"
-    return Damaged(f"line {line.number}: this {line.kind} cannot be read: {why}")
+    why = "a value has another type"
+    if isinstance(error, InvalidInput):
+        why = error.message
+    elif isinstance(error, KeyError):
+        why = f"{error.args[0]!r} is missing or unknown"
+    elif isinstance(error, ValueError):
+        why = str(error)
+    what = "header" if line.kind == "export" else line.kind
+    return Damaged(f"line {line.number}: this {what} cannot be read: {why}", OTHER)

@@ -51,17 +51,17 @@ class Line(Struct, frozen=True):
 
 
 class SegmentWriter:
-    """Writes one segment. `counts` is the number of lines per kind."""
+    """Writes one segment. `counts` is the number of lines per kind, `sizes` the number of their bytes."""
 
     def __init__(self, write: Callable[[bytes], object], source: str, at: datetime) -> None:
         self._write, self._sum = write, sha256()
-        self.counts = dict.fromkeys(KINDS, 0)
+        self.counts, self.sizes = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
         self._put({"queuectl": FORMAT, "kind": "export", "source": source, "at": format_instant(at)})
 
     def add(self, kind: str, **fields: Any) -> None:
         """Write one line."""
         self.counts[kind] += 1
-        self._put({"kind": kind, **fields})
+        self.sizes[kind] += self._put({"kind": kind, **fields})
 
     def end(self, left_out: Sequence[str] = ()) -> str:
         """Write the last line, with the jobs that are left out. Returns the sum."""
@@ -70,10 +70,11 @@ class SegmentWriter:
         self._put({"kind": "end", "counts": self.counts, "sha256": found, **more})
         return found
 
-    def _put(self, line: dict[str, Any]) -> None:
+    def _put(self, line: dict[str, Any]) -> int:
         raw = _encode(line) + b"\n"
         self._sum.update(raw)
         self._write(raw)
+        return len(raw)
 
 
 class SegmentReader:
@@ -117,7 +118,7 @@ class SegmentReader:
         except EOFError as error:
             raise Cut("the compressed file is cut", _WHOLE) from error
         except zlib.error as error:
-            raise Damaged(f"the compressed file was changed: {error}", _OTHER) from error
+            raise Damaged(f"the compressed file was changed: {error}", OTHER) from error
         if raw and not raw.endswith(b"\n"):
             if self.is_empty and not _BEGINNING.startswith(raw[: len(_BEGINNING)]):
                 raise _foreign(1)
@@ -143,7 +144,7 @@ class _Sum:
 
 
 _WHOLE = "export it again; --partial imports what is there"
-_OTHER = "use another copy, or export it again"
+OTHER = "use another copy, or export it again"
 _LATER = "import it with the version of queuectl that wrote it, or a later one"
 
 
@@ -182,7 +183,7 @@ def _foreign(number: int) -> Foreign:
 
 
 def _damaged(number: int, why: str) -> Damaged:
-    return Damaged(f"the file was changed: line {number}: {why}", _OTHER)
+    return Damaged(f"the file was changed: line {number}: {why}", OTHER)
 
 
 class Members(io.RawIOBase):
