@@ -4,9 +4,12 @@ import json
 import shlex
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from e2e.harness import QUEUECTL, Place
+from http_process import Served
 from service.test_transfer import ended
 
 
@@ -63,6 +66,45 @@ def test_a_queue_moves_into_a_store_and_back(place: Place) -> None:
     assert place.output("parent") == b"out\xff\nerr\n"
     assert place.enqueue("true").strip()
     assert place.json("show", "@last")["job"]["number"] == 8
+
+
+@contextmanager
+def server_of(place: Place) -> Iterator[str]:
+    """The URL of a server in front of the place's store."""
+    log = place.work / "server.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*QUEUECTL, "serve", "--port", "0"],
+            env=place.env,
+            cwd=place.work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=file,
+        )
+    served = Served(process, log)
+    try:
+        served.read_first_line()
+        yield f"http://127.0.0.1:{served.port}"
+    finally:
+        served.kill()
+
+
+def test_a_queue_moves_through_a_server_and_back(place: Place) -> None:
+    source, back = (f"--store sqlite:///{place.root}/{name}.db" for name in ("source", "back"))
+    typed(place, SCENE.format(store=source))
+    typed(place, f"$Q {source} schedule add nightly @daily --tz UTC --overlap queue -q 'echo nightly'")
+    typed(place, f"$Q {source} queue pause mail --reason 'full disk'")
+    before = exported(place, source)
+    assert {line["kind"] for line in before} == {"setting", "queue", "job", "output", "schedule"}
+    with server_of(place) as url:
+        said = typed(place, f"$Q {source} export -q | $Q --store {url} import -q -")
+        assert said == "imported 7 jobs, 1 schedule, 1 queue and 1 setting\n"
+        assert exported(place, "") == before
+        assert exported(place, f"--store {url}") == before
+        assert typed(place, f"$Q --store {url} export -q | $Q {back} import -q -") == said
+        again = typed(place, f"$Q {source} export -q | $Q --store {url} import -q -")
+        assert again.startswith("imported 0 jobs; 7 jobs, 1 schedule, 1 queue and 1 setting were there")
+    assert exported(place, back) == before
 
 
 JOBS = 600
