@@ -119,8 +119,17 @@ class TestAct:
         assert isinstance(paused, dict)
         assert paused["reason"] == "repair"
         assert "@" in paused["by"] or paused["by"].startswith("local:")
+        [line] = [line for line in queuectl.lines("schedule", "show", "backup") if "# paused" in line]
+        assert f" by {paused['by']}: repair" in line
         queuectl("schedule", "resume", "backup", "--catch-up")
         assert shown(queuectl)["paused"] is None
+
+    @pytest.mark.parametrize("words", [("apply",), ("diff",), ("import", "crontab")])
+    def test_a_file_that_is_missing_is_named_without_an_option(
+        self, queuectl: CommandLine, words: tuple[str, ...]
+    ) -> None:
+        queuectl("schedule", *words, "absent", code=2)
+        assert queuectl.err == "queuectl: cannot read absent: No such file or directory\n"
 
     def test_run_prints_the_id_and_obeys_the_overlap_policy(self, queuectl: CommandLine) -> None:
         queuectl(*NIGHTLY)

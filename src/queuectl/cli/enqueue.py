@@ -113,7 +113,7 @@ def template(session: "Session") -> dict[str, Any]:
     if args.env or args.env_file:
         given["env"] = _environment(args.env_file or [], args.env or [])
     if args.stdin is not None:
-        given["stdin"] = texts.read(args.stdin, "stdin").decode("utf-8", "surrogateescape")
+        given["stdin"] = texts.read(args.stdin, "--stdin").decode("utf-8", "surrogateescape")
     return given
 
 
@@ -123,7 +123,7 @@ def request_of(session: "Session") -> JobRequest:
     if args.program is not None:
         return convert_request({**fields, "argv": args.program})
     if args.script is not None:
-        return convert_request({**fields, "command": texts.read_text(args.script, "script")})
+        return convert_request({**fields, "command": texts.read_text(args.script, "--script")})
     if len(args.command) > 1:
         raise _unquoted(args.command)
     text = args.command[0].removeprefix(texts.MARK)
@@ -277,7 +277,7 @@ def _env_file(path: str) -> dict[str, str]:
 
     from dotenv import dotenv_values
 
-    text = texts.read_text(path, "env-file")
+    text = texts.read_text(path, "--env-file")
     return {
         name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=False).items()
     }

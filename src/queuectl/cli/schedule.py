@@ -115,7 +115,7 @@ def _given(session: "Session") -> dict[str, Any]:
     """The fields of the schedule that options set."""
     found = {name: getattr(session.args, name) for _, name, _, _ in _FIELDS}
     if (dates := found["not_on"]) and dates.startswith("@"):
-        found["not_on"] = texts.read_text(dates[1:], "not-on")
+        found["not_on"] = texts.read_text(dates[1:], "--not-on")
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -140,7 +140,7 @@ def _document(session: "Session") -> dict[str, Any]:
 
 def _text(path: str) -> str:
     try:
-        return texts.read(path, "file", limit=LARGEST).decode().removeprefix(texts.MARK)
+        return texts.read(path, "", limit=LARGEST).decode().removeprefix(texts.MARK)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 (byte {error.start})") from error
 

@@ -90,6 +90,10 @@ def show(session: "Session") -> int:
     session.print(f"# {status.description or status.problem}")
     for at in status.next or ():
         session.print(f"# next {wall(at, schedule.timezone)}")
+    if schedule.paused:
+        pause = schedule.paused
+        because = f": {pause.reason}" if pause.reason else ""
+        session.print(f"# paused {wall(pause.at, schedule.timezone)} by {pause.by}{because}")
     if status.last:
         session.print(
             f"# last {wall(status.last.instant, schedule.timezone)}: {status.last.state or 'deleted'}"

@@ -10,7 +10,11 @@ MARK_BYTES = MARK.encode()
 
 
 def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
-    """The bytes of a file, or of stdin for `-`. `what`: the option. Raises InvalidInput for more than `limit` bytes."""
+    """The bytes of a file, or of stdin for `-`. Raises InvalidInput for more than `limit` bytes.
+
+    what  the option, as it is written: `--script`; empty for an argument
+    """
+    named = f"{what}: " if what else ""
     try:
         if path == "-":
             data = sys.stdin.buffer.read(limit + 1)
@@ -18,11 +22,11 @@ def read(path: str, what: str, *, limit: int = COMMAND_LIMIT) -> bytes:
             with open(path, "rb") as file:
                 data = file.read(limit + 1)
     except OSError as error:
-        raise InvalidInput(f"--{what}: cannot read {path}: {error.strerror}") from error
+        raise InvalidInput(f"{named}cannot read {path}: {error.strerror}") from error
     if len(data) > limit:
         where = "stdin" if path == "-" else path
         raise InvalidInput(
-            f"--{what}: {where} has more than {limit} bytes", "let the command read a file of its own"
+            f"{named}{where} has more than {limit} bytes", "let the command read a file of its own"
         )
     return data
 

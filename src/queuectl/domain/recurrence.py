@@ -274,10 +274,34 @@ def _cron(text: str, zone: tzinfo, timezone: str) -> Cron:
     parts = fields.split()
     if len(parts) not in (5, 6):
         raise InvalidInput(f"when: {text[:80]!r} has {len(parts)} field{'s' * (len(parts) != 1)}", _FORM)
+    _refuse_long_steps(text, parts)
     fixed = not parts[-5].startswith("*") and not parts[-4].startswith("*")
     rule = Cron(text, zone, timezone, fields, fixed)
     _refuse_unmatched(rule)
     return rule
+
+
+def _refuse_long_steps(text: str, fields: list[str]) -> None:
+    """Raise InvalidInput for a step such as `*/61`, which matches once in its field and is described as every 61."""
+    for (name, values), field in zip(_VALUES[-len(fields) :], fields, strict=True):
+        for term in field.split(","):
+            step = term.partition("/")[2]
+            if step.isdecimal() and int(step) > values:
+                raise InvalidInput(
+                    f"when: {text!r}: bad {name}: the step of {term} is greater than {values}",
+                    "elapsed time is another rule, for example: @every 90m",
+                )
+
+
+_VALUES = (
+    ("second", 60),
+    ("minute", 60),
+    ("hour", 24),
+    ("day-of-month", 31),
+    ("month", 12),
+    ("day-of-week", 7),
+)
+"""The fields of a rule, each with the number of its values."""
 
 
 def _refuse_unmatched(rule: Cron) -> None:
