@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -268,8 +269,8 @@ class TestUnknownResult:
     ) -> None:
         real = SqliteStore.add
 
-        def add_and_lose_the_reply(self: SqliteStore, jobs: list[Job]) -> list[Added]:
-            real(self, jobs)
+        def add_and_lose_the_reply(self: SqliteStore, jobs: list[Job], *more: Any) -> list[Added]:
+            real(self, jobs, *more)
             raise OutcomeUnknown("the reply was lost")
 
         monkeypatch.setattr(SqliteStore, "add", add_and_lose_the_reply)
