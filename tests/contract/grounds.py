@@ -199,9 +199,10 @@ class MongoGround:
 
     def empty(self) -> None:
         """Reset the database to its new state."""
-        for name in ("jobs", "output", "workers", "shared"):
+        for name in ("jobs", "output", "workers", "shared", "events"):
             self.base[name].delete_many({})
         self.base["counters"].update_one({"_id": "number"}, {"$set": {"n": 0}})
+        self.base["counters"].update_one({"_id": "events"}, {"$set": {"first": 1, "cleared": 0}})
         fresh = {"$set": {"fold": 0, "counts": "{}"}, "$unset": {"planned": ""}}
         self.base["tally"].update_one({"_id": "ended"}, fresh, upsert=True)
 

@@ -81,6 +81,9 @@ class _Base:
     def __getitem__(self, name: str) -> Any:
         return _Collection(self._base[name], name, self._actor)
 
+    def with_options(self, **options: Any) -> Any:
+        return _Base(self._base.with_options(**options), self._actor)
+
     def get_collection(self, name: str, **options: Any) -> Any:
         return _Collection(self._base.get_collection(name, **options), name, self._actor)
 

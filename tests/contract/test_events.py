@@ -21,7 +21,7 @@ from queuectl.errors import InvalidInput, StoreUnusable
 from queuectl.store.driver import codec
 from queuectl.store.protocol import EventPage, Saved, Store, Swap
 
-KEEPING = ("memory", "sqlite", "postgres", "pooled")
+KEEPING = ("memory", "sqlite", "postgres", "pooled", "mongodb", "replicas")
 FAR = timedelta(days=9999)
 
 

@@ -126,9 +126,9 @@ def test_a_repeated_write_without_a_majority_is_never_acknowledged(
         rival = numbered(new_job("c", now=now, unique_key="k"))
         with nobody_follows(mongo_trio):
             for verb in (
-                lambda: far.session.write(lambda base: write._insert(base, jobs, now)),
-                lambda: far.session.write(lambda base: write._insert(base, jobs, now)),
-                lambda: far.session.write(lambda base: write._insert(base, rival, now)),
+                lambda: far.session.write(lambda base: write._insert(base, jobs, now, {})),
+                lambda: far.session.write(lambda base: write._insert(base, jobs, now, {})),
+                lambda: far.session.write(lambda base: write._insert(base, rival, now, {})),
                 lambda: far.save([done]),
                 lambda: far.save([done]),
                 lambda: far.swap([Swap("queues", "q", {"paused": True}, 0)])[0],

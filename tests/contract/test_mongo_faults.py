@@ -19,6 +19,7 @@ from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle, topics
+from queuectl.domain.event import between
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Filter
@@ -187,6 +188,28 @@ class TestLostReplies:
         assert near.read_table("queues") == {"q": Entry({"paused": False}, 2)}
         self.lost(mongo_proxy, "delete", "shared", lambda: far.swap([Swap("queues", "q", None, 2)])[0])
         assert far.swap([Swap("queues", "q", None, 0)])[0] is True
+
+    @pytest.mark.parametrize(
+        ("command", "collection"), [("insert", "events"), ("update", "counters"), ("update", "jobs")]
+    )
+    def test_a_read_of_events_goes_on_and_returns_each_event_once(
+        self, near: Store, far: Store, mongo_proxy: Proxy, command: str, collection: str
+    ) -> None:
+        jobs = [new_job("a"), new_job("b")]
+        near.add(jobs, [between(None, job) for job in jobs])
+        mongo_proxy.lose_reply(asks(command, collection))
+        assert [event.job for _, event in far.read_events(None, 9).events] == ["a", "b"]
+        assert mongo_proxy.lost.is_set()
+        assert len(near.read_events(None, 9).events) == 2
+
+    def test_a_trim_of_events_can_be_repeated(self, near: Store, far: Store, mongo_proxy: Proxy) -> None:
+        jobs = [new_job("a"), new_job("b"), new_job("c")]
+        near.add(jobs, [between(None, job) for job in jobs])
+        near.read_events(None, 9)
+        mongo_proxy.lose_reply(asks("delete", "events"))
+        far.trim_events(NOW, 1, 99)
+        assert mongo_proxy.lost.is_set()
+        assert [event.job for _, event in near.read_events(None, 9).events] == ["c"]
 
     def test_heartbeat_instruction_and_forget_are_stored(
         self, near: Store, far: Store, mongo_proxy: Proxy

@@ -190,22 +190,33 @@ def taking(numbers: list[int], tokens: list[str], request: ClaimRequest, now: Se
 
     Each job gets the attempt id at its position.
     """
+    place = {"$indexOfArray": [numbers, "$_id"]}
+    attempt: Document = {
+        "attempts": {"$add": ["$attempts", 1]},
+        "attempt_id": {"$arrayElemAt": [tokens, place]},
+        "worker": {"$literal": request.worker},
+    }
     return [
         {
             "$set": {
                 "state": "processing",
                 "standing": {"$concat": ["processing ", "$queue"]},
                 "version": {"$add": ["$version", 1]},
-                "attempts": {"$add": ["$attempts", 1]},
-                "attempt_id": {"$arrayElemAt": [tokens, {"$indexOfArray": [numbers, "$_id"]}]},
-                "worker": {"$literal": request.worker},
+                **attempt,
                 "claimed_at": now,
                 "lease_until": {"$add": [now, codec.length(request.lease)]},
                 "updated_at": now,
+                **(_started(attempt, now, place) if request.tell else {}),
             }
         },
         {"$unset": ["ready", "slot", "pid", "lease_started_at"]},
     ]
+
+
+def _started(attempt: Document, now: ServerTime, place: Document) -> Document:
+    """The event of a claim. Events of one claim are published in the order of its jobs."""
+    run = {"attempt": attempt["attempts"], "attempt_id": attempt["attempt_id"], "worker": attempt["worker"]}
+    return documents.made({"event": "job.started", "state": "processing", **run}, now, place)
 
 
 def renew(

@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 Arguments = TypeVarTuple("Arguments")
 Base = Database[Document]
 WRITES = frozenset(("insert", "update", "delete", "findAndModify"))
-ASIDE = frozenset(("counters", "bells", "rings"))
+ASIDE = frozenset(("counters", "bells", "rings", "events"))
 """Collections whose writes do not count as a change."""
 SHORTEST = 0.1
 FIRST_LOOK = 1.0
@@ -130,17 +130,19 @@ class MongoSession(Session[Base]):
         self._greeted = False
         self._outbox = Outbox()
 
-    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:  # noqa: ARG002
-        """Call `work`. `writing` is ignored, because the commands that were sent show whether something was changed."""
-        return self._try(work, args, self.patience)
+    def perform(self, work: Callable[..., Answer], args: tuple[Any, ...], *, writing: bool) -> Answer:
+        """Call `work`. If `writing`, the commands that were sent show whether something was changed. A verb that reads
+        may complete what others have begun, which changes nothing for its caller.
+        """
+        return self._try(work, args, self.patience, writing=writing)
 
     def unhurried(self, work: Callable[[Base, *Arguments], Answer], *args: *Arguments) -> Answer:
         """Call `work`, which reads, with a time limit of ten minutes."""
-        return self._try(work, args, LONGEST_PATIENCE)
+        return self._try(work, args, LONGEST_PATIENCE, writing=False)
 
     def follow(self, listen: Callable[[Base], Answer]) -> Answer:
         """Listen without a time limit; each single request ends within the patience."""
-        return self._try(listen, (), None)
+        return self._try(listen, (), None, writing=False)
 
     def greet_again(self) -> None:
         """Check the server again, as on the first connection."""
@@ -163,11 +165,13 @@ class MongoSession(Session[Base]):
                 return
         client.end()
 
-    def _try(self, work: Callable[..., Answer], args: tuple[Any, ...], patience: float | None) -> Answer:
+    def _try(
+        self, work: Callable[..., Answer], args: tuple[Any, ...], patience: float | None, *, writing: bool
+    ) -> Answer:
         """Call `work` when the server answers. If the connection breaks before a write was sent, call `work` again."""
         self._outbox.clear()
         deadline = boottime() + (patience or LONGEST_PATIENCE)
-        with self._translated(), self._lent() as base:
+        with self._translated(writing=writing), self._lent() as base:
             while True:
                 try:
                     with pymongo.timeout(max(SHORTEST, deadline - boottime()) if patience else None):
@@ -175,7 +179,7 @@ class MongoSession(Session[Base]):
                         answer = work(base, *args)
                     break
                 except AutoReconnect:
-                    if self._outbox.wrote or boottime() >= deadline:
+                    if (writing and self._outbox.wrote) or boottime() >= deadline:
                         raise
         self.answers = True
         return answer
@@ -247,22 +251,24 @@ class MongoSession(Session[Base]):
         self._greeted = True
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, *, writing: bool) -> Iterator[None]:
         try:
             yield
         except (PyMongoError, BSONError, OverflowError, UnicodeEncodeError) as error:
-            raise self._said(error) from error
+            raise self._said(error, writing=writing) from error
         except (MsgspecError, KeyError) as error:
             raise self._translator.unreadable(error) from error
 
-    def _said(self, error: Exception) -> QueuectlError:
+    def _said(self, error: Exception, *, writing: bool) -> QueuectlError:
         client, outbox = self._client, self._outbox
         refusals = [] if client is None else _refusals(client.client[self.address.database])
         if isinstance(error, OperationFailure) and error.code in STRANGER:
             self._let_go(
                 at_once=False
             )  # because old connections do not accept a user who was deleted and created again
-        fault = self._translator.translate(error, refusals, wrote=outbox.wrote, changed=outbox.changed)
+        fault = self._translator.translate(
+            error, refusals, wrote=writing and outbox.wrote, changed=writing and outbox.changed
+        )
         self.answers = self.answers and not isinstance(fault, StoreUnavailable)
         return fault
 

@@ -8,6 +8,9 @@
     live      true until the job has ended
     owed      true once the job has ended, until the counts of ended jobs include it (`ended_counts.py`)
     stamps    random ids of the last saves, by which a batch finds out which of its jobs were accepted
+    events    the events of the job that are not published yet, each with the version `v` of its change, its time `at`,
+              and its `line`; one that the server made has the fields `event` instead, and `i`, its place in the batch
+    unpublished  true while there are such events (`publish.py`)
 
 A field without a value is absent, so that a partial index holds only the jobs that have the field.
 """
@@ -15,6 +18,7 @@ A field without a value is absent, so that a partial index holds only the jobs t
 from datetime import datetime
 from typing import Any
 
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.store.driver import codec
 
@@ -32,8 +36,8 @@ def state_and_queue(standing: str) -> tuple[Any, str]:
     return state, queue
 
 
-def new(job: Job, number: int, now: datetime) -> Document:
-    """The document of a new job."""
+def new(job: Job, number: int, now: datetime, event: Event | None = None) -> Document:
+    """The document of a new job, with its event."""
     spec = job.spec
     once = {
         "_id": number,
@@ -44,19 +48,41 @@ def new(job: Job, number: int, now: datetime) -> Document:
         "batch": spec.batch,
         "unique_key": spec.unique_key,
         "spec": codec.to_json(spec),
+        "events": None if event is None else [_entry(event, job.version, now)],
+        "unpublished": None if event is None else True,
     }
     return {name: value for name, value in {**once, **_changing(job, now)}.items() if value is not None}
 
 
-def change(job: Job, now: datetime, stamp: str) -> Document:
-    """The update that changes the stored document to this job and raises its version."""
+def change(job: Job, now: datetime, stamp: str, event: Event | None = None) -> Document:
+    """The update that changes the stored document to this job, raises its version, and pushes the event."""
     values = _changing(job, now)
-    return {
+    update: Document = {
         "$set": {name: value for name, value in values.items() if value is not None},
         "$unset": {name: "" for name, value in values.items() if value is None},
         "$inc": {"version": 1},
         "$push": {"stamps": {"$each": [stamp], "$slice": -STAMPS_KEPT}},
     }
+    if event is not None:
+        update["$push"]["events"] = _entry(event, job.version + 1, now)
+        update["$set"]["unpublished"] = True
+    return update
+
+
+def _entry(event: Event, version: int, now: datetime) -> Document:
+    return {"v": version, "at": codec.micros(now), "line": codec.event_line(event)}
+
+
+def made(event: Document, now: Any, place: Any = 0) -> Document:
+    """The fields that an update by expressions sets, so that the server makes an event and raises the version.
+
+    `event` has the fields of the event as expressions. Those of every event are added.
+    """
+    fields = {"job": "$id", "queue": "$queue", "batch": "$batch", "before": "$state", **event}
+    version = {"$add": ["$version", 1]}
+    entry = {"v": version, "at": now, "i": place, "event": fields}
+    before = {"$cond": [{"$isArray": "$events"}, "$events", []]}
+    return {"version": version, "events": {"$concatArrays": [before, [entry]]}, "unpublished": True}
 
 
 STAMPS_KEPT = 16

@@ -23,7 +23,8 @@ What the totals include of a job (fields of the job's document)
     `owed`     true once the job has ended or is deleted, until a merge has marked it; indexed as `owed`
     `counted`  the standing under which the totals include the job; absent if they do not
     `told`     the number of the last merge that marked the job
-    `gone`     true if the job is deleted: only this and the fields above are left of it
+    `gone`     true if the job is deleted: only this and the fields above are left of it, and `events` until they are
+               published; if the merge comes before that, the publisher does step 3 for it
 
     job                                  live  owed  counted  standing now  found by           correction
     has never ended                      yes   -     -        -             -                  none
@@ -164,7 +165,7 @@ def _finish(base: Base, totals: Totals) -> Totals:
     for name, numbers in totals.planned.items():
         _mark(base, totals.fold, name, numbers)
         if not name:
-            _remove(base, numbers)
+            remove(base, numbers)
     base["tally"].update_one({"_id": "ended", "fold": totals.fold}, {"$unset": {"planned": ""}})
     return Totals(totals.fold, totals.counts, {})
 
@@ -179,9 +180,13 @@ def _mark(base: Base, fold: int, name: str, numbers: list[int]) -> None:
     )
 
 
-def _remove(base: Base, numbers: list[int]) -> None:
-    """Step 3: remove the deleted ones of these jobs, except jobs that were deleted after their mark (`owed`)."""
-    deleted = {"_id": {"$in": numbers}, "gone": True, "owed": {"$exists": False}}
+def remove(base: Base, numbers: list[int]) -> None:
+    """Step 3: remove the deleted ones of these jobs, except jobs that were deleted after their mark (`owed`).
+
+    A job with events that are not published stays too: its publisher removes it.
+    """
+    absent = {"$exists": False}
+    deleted: Document = {"_id": {"$in": numbers}, "gone": True, "owed": absent, "unpublished": absent}
     found = [document["_id"] for document in base["jobs"].find(deleted, {"_id": 1})]
     base["output"].delete_many({"job": {"$in": found}})
     base["jobs"].delete_many(deleted)

@@ -1,7 +1,8 @@
 """Deletes ended jobs, a bounded number at a time, and jobs that cannot be decoded.
 
 One write first removes all fields of a deleted job except those that the counts of ended jobs need. From then on the
-document is not a job and its id is free. The next merge of the counts removes the document (`ended_counts.py`).
+document is not a job and its id is free. The next merge of the counts removes the document (`ended_counts.py`), after
+its events were published (`publish.py`).
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from queuectl.store.driver import codec, paging
 from queuectl.store.mongo import documents, ended_counts, find, swap
 from queuectl.store.mongo.connect import Base
 from queuectl.store.mongo.documents import Document
+from queuectl.store.mongo.ready_index import ServerTime
 
 _LEFT = {
     # The index of ids needs a unique value, so this is an id that no job can have.
@@ -22,17 +24,19 @@ _LEFT = {
     "told": "$told",
     "owed": True,
     "gone": True,
+    "events": "$events",
+    "unpublished": "$unpublished",
 }
 
 
-def purge(base: Base, wanted: Filter, limit: int, _now: object, _tell: Actor | None = None) -> list[str]:
+def purge(base: Base, wanted: Filter, limit: int, now: ServerTime, tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     condition = oldest(wanted)
     if limit < 1 or not condition["state"]["$in"]:
         return []
     ids = {job.number: job.id for job in oldest_jobs(base, wanted, limit)}
     swap.complete_all(base)  # after the jobs were chosen: no plan may insert a deleted job again
-    gone = _delete(base, list(ids), condition)
+    gone = _delete(base, list(ids), condition, [] if tell is None else [{"$set": _deleted(tell, now)}])
     return [id for number, id in ids.items() if number in gone]
 
 
@@ -44,12 +48,21 @@ def discard(base: Base, numbers: Sequence[int], _now: object) -> list[int]:
     return sorted(_delete(base, [each.number for each in damaged], there))
 
 
-def _delete(base: Base, numbers: Sequence[int], condition: Document) -> set[int]:
+def _deleted(actor: Actor, now: ServerTime) -> Document:
+    """The event of a deleted job."""
+    who = {"by": actor.by, "via": actor.via}
+    known = {name: {"$literal": value} for name, value in who.items() if value is not None}
+    return documents.made({"event": "job.deleted", "state": "$state", **known}, now)
+
+
+def _delete(
+    base: Base, numbers: Sequence[int], condition: Document, telling: Sequence[Document] = ()
+) -> set[int]:
     """Delete those of these jobs that still satisfy the condition. Returns their numbers."""
     if not numbers:
         return set()
     stamp = random_bytes(8).hex()
-    emptied = [{"$replaceWith": {"_id": "$_id", **_LEFT, "by": stamp}}]
+    emptied = [*telling, {"$replaceWith": {"_id": "$_id", **_LEFT, "by": stamp}}]
     base["jobs"].update_many({"_id": {"$in": list(numbers)}, **condition}, emptied)
     found = base["jobs"].find({"_id": {"$in": list(numbers)}, "by": stamp}, {"_id": 1})
     gone = {document["_id"] for document in found}

@@ -7,7 +7,7 @@ from pymongo import ReturnDocument
 from queuectl.domain import topics
 from queuectl.domain.worker import Instruction, Worker, still_instructed
 from queuectl.store.driver import codec
-from queuectl.store.mongo import ended_counts, notify, swap
+from queuectl.store.mongo import ended_counts, notify, publish, swap
 from queuectl.store.mongo.connect import Base, for_changing_one
 from queuectl.store.mongo.documents import Document
 from queuectl.store.protocol import Entry, Table, Upcoming
@@ -32,6 +32,7 @@ def heartbeat(base: Base, worker: Worker) -> Instruction | None:
         {"_id": worker.id}, [{"$set": entry}], upsert=True, return_document=ReturnDocument.AFTER
     )
     ended_counts.merge(base)
+    publish.relieve(base)
     return stored["asked"] if stored else None
 
 

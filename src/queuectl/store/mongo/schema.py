@@ -16,8 +16,8 @@ from queuectl.store.driver.notifier import STORED_NAMES
 from queuectl.store.mongo import notify
 from queuectl.store.mongo.connect import Base
 
-COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters")
-NEWEST = 2
+COLLECTIONS = ("jobs", "output", "workers", "shared", "tally", "bells", "rings", "counters", "events")
+NEWEST = 3
 ARCHIVE = {"_id": "archive"}
 """The document that marks the database of an archive and names its queue."""
 
@@ -53,6 +53,7 @@ JOBS = (
     Index("waiting_for", ("waiting_for", "_id"), ("waiting_for",)),
     Index("owed", ("owed",), ("owed",)),
     Index("risen", ("live",), ("live", "counted")),
+    Index("unpublished", ("unpublished", "_id"), ("unpublished",)),
 )
 OUTPUT = (Index("job", ("job",)),)
 SHARED = (Index("due", ("due",), ("due",)),)
@@ -117,6 +118,8 @@ def _make(base: Base, shown: str) -> None:
             _create(base, name, notify.LOGGED if name == "rings" else {})
     _index(base, shown)
     base["counters"].update_one({"_id": "number"}, {"$setOnInsert": {"n": 0}}, upsert=True)
+    no_events = {"first": 1, "cleared": 0}
+    base["counters"].update_one({"_id": "events"}, {"$setOnInsert": no_events}, upsert=True)
     base["tally"].update_one({"_id": "ended"}, {"$setOnInsert": {"fold": 0, "counts": "{}"}}, upsert=True)
     for name in STORED_NAMES:
         never = {"rings": 0, "at": datetime.fromtimestamp(0, UTC)}

@@ -8,7 +8,7 @@ from queuectl.clock import Clock
 from queuectl.domain import topics
 from queuectl.domain.job import Job
 from queuectl.domain.query import Unreadable
-from queuectl.store.driver import codec, no_events
+from queuectl.store.driver import codec
 from queuectl.store.driver.server_store import ServerStore
 from queuectl.store.driver.session import PATIENCE
 from queuectl.store.driver.store import Verbs
@@ -16,6 +16,7 @@ from queuectl.store.mongo import (
     address,
     claim,
     description,
+    events,
     find,
     output,
     purge,
@@ -35,7 +36,7 @@ _SERVER_NOW: Any = {"$multiply": [{"$toLong": "$$NOW"}, 1000]}
 class MongoStore(ServerStore[Base, datetime, ServerTime]):
     """A store in one MongoDB database."""
 
-    _verbs = Verbs(claim, no_events, find, output, purge, registry, swap, write)
+    _verbs = Verbs(claim, events, find, output, purge, registry, swap, write)
     session: MongoSession
     _listener: Listener
 

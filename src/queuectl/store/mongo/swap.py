@@ -121,7 +121,8 @@ def _plans(base: Base, swaps: Sequence[Swap], now: datetime) -> list[list[Docume
     number = write.numbers(base, count) if count else 0
     plans = list[list[Document]]()
     for each in swaps:
-        plans.append([documents.new(job, number + n, now) for n, job in enumerate(each.adding)])
+        told = write.with_events(each.adding, each.telling)
+        plans.append([documents.new(job, number + n, now, event) for n, (job, event) in enumerate(told)])
         number += len(each.adding)
     return plans
 
