@@ -13,7 +13,4 @@ ABSENT = "its subject is a store that does not exist yet; the store of a server 
 OTHER_STORE = "it uses a store of another kind, or one of its own"
 NO_STORE = "its subject asks no store: parsing, files of this user"
 SQLITE = "its subject is a fault or a cost of SQLite inside this process, or what this process makes of it"
-LINES = (
-    "its subject is what is printed for each job; through a server a filter is an operation, which has sums"
-)
-REASONS = frozenset((WORKER, CHOICE, ABSENT, OTHER_STORE, NO_STORE, SQLITE, LINES))
+REASONS = frozenset((WORKER, CHOICE, ABSENT, OTHER_STORE, NO_STORE, SQLITE))

@@ -69,15 +69,14 @@ class TestRetry:
         assert queuectl("dlq", "retry", "-", input="m\nd\n") == "m pending\nd pending\n"
 
     def test_all_dead_jobs_are_retried(self, queuectl: CommandLine) -> None:
-        queuectl("dlq", "retry", "--all")
-        assert (states(queuectl)["d"], states(queuectl)["m"]) == ("pending", "pending")
+        assert set(queuectl.lines("dlq", "retry", "--all")) == {"d pending", "m pending"}
         assert queuectl("dlq", "retry", "--all") == ""
         assert "the DLQ is empty" in queuectl.err
 
     def test_all_dead_jobs_of_a_queue_are_retried(self, queuectl: CommandLine) -> None:
         document = queuectl.json("dlq", "retry", "--all", "--queue", "mail")
-        assert (document["matched"], document["changed"]) == (1, 1)
-        assert (states(queuectl)["d"], states(queuectl)["m"]) == ("dead", "pending")
+        assert [job["id"] for job in document["jobs"]] == ["m"]
+        assert states(queuectl)["d"] == "dead"
 
     def test_a_job_that_is_not_dead_is_refused_before_any_change(self, queuectl: CommandLine) -> None:
         queuectl("dlq", "retry", "d", "c", code=4)

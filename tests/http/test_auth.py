@@ -163,7 +163,12 @@ def test_a_host_that_looks_like_a_probe_is_refused(servers: Servers, host: str) 
 def test_every_route_is_called_for_something_that_does_not_exist() -> None:
     """Otherwise the matrix would change what later requests find."""
     changing = [
-        route for route in ROUTES if route.changes and "{" not in route.path and route.body in (None, NoBody)
+        route
+        for route in ROUTES
+        if route.changes
+        and "{" not in route.path
+        and route.body in (None, NoBody)
+        and not route.raw_body  # an empty stream is refused
     ]
     assert not changing, changing
 

@@ -16,6 +16,7 @@ from contract.grounds import SteppedClock
 from exported import segment
 from factories import NOW, in_state
 from http_cutter import MOMENTS, Cutter, Moment, cutting
+from queuectl.cli import act
 from queuectl.cli.commands import COMMANDS
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
@@ -195,6 +196,7 @@ def scene(
     front_door: ServerState,  # noqa: F811
 ) -> Iterator[Scene]:
     enter(tmp_path, monkeypatch)
+    monkeypatch.setattr(act, "FEW", 0)
     Path("jobs").write_text("echo 1\necho 2\n")
     Path("schedules.toml").write_text('[schedule.night]\nwhen = "@daily"\ncommand = "make tea"\n')
     Path("f").write_bytes(segment([in_state("completed", "new")], at=NOW))

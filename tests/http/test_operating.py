@@ -10,6 +10,7 @@ import pytest
 from cli.conftest import CommandLine, enter, front_door, through  # noqa: F401  a fixture
 from facts import eventually
 from http_process import Home
+from queuectl.cli import act
 from queuectl.domain.query import Filter
 from queuectl.http.server_state import ServerState
 from queuectl.service import paging
@@ -25,6 +26,7 @@ def line(
 ) -> Iterator[CommandLine]:
     enter(tmp_path, monkeypatch)
     monkeypatch.setattr(paging, "BATCH", 10)
+    monkeypatch.setattr(act, "FEW", 5)
     line = CommandLine(tmp_path, capsys, monkeypatch)
     line("doctor", "--create")
     with through(front_door, line, monkeypatch):
@@ -75,13 +77,13 @@ def test_ctrl_c_stops_the_operation_after_its_step(
     monkeypatch.setattr(paging, "BATCH", 5)
     real, calls = SqliteStore.save, list[int]()
 
-    def save(store: SqliteStore, jobs: Any) -> Any:
+    def save(store: SqliteStore, jobs: Any, *events: Any) -> Any:
         calls.append(len(jobs))
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
         if len(calls) == 3:
             eventually(lambda: [each.state for each in front_door.queue.operations()] == ["stopped"])
-        return real(store, jobs)
+        return real(store, jobs, *events)
 
     monkeypatch.setattr(SqliteStore, "save", save)
     document = line.json("cancel", "--all", "--yes", code=130)

@@ -318,3 +318,5 @@ def test_a_queue_that_only_reads_has_no_other_methods(queue: LocalQueue) -> None
     for name in changes:
         with pytest.raises(Refusal, match="only reads"):
             getattr(only.schedules(), name)
+    with pytest.raises(Refusal, match="only reads"):
+        _ = only.transfer().read

@@ -86,6 +86,17 @@ def test_cancel_and_retry(queue: Queue) -> None:
     assert [change.changed for change in queue.cancel([job])] == [True]
 
 
+def test_an_operation(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="operation", hold=True)
+    begun = queue.operate("cancel", "queue:operation", expect=1)
+    assert (begun.verb, begun.where) == ("cancel", "queue:operation")
+    ended = queue.stop_operation(begun)
+    assert ended.state in ("done", "stopped")  # a server carries it on at once
+    assert queue.operation(ended) == ended
+    assert ended in queue.operations()
+    assert queue.show(job).state == ("cancelled" if ended.changed else "held")
+
+
 def test_hold_and_release(queue: Queue) -> None:
     job = queue.enqueue("true", queue="hold")
     assert queue.hold(job).state == "held"

@@ -230,12 +230,12 @@ class TestRun:
         assert changing.cancel_jobs(store, "s", by="eve") == 1
         assert [get(store, id).state for id in (own, "s:by-hand")] == ["cancelled", "pending"]
 
-    def test_an_entry_of_a_removed_schedule_is_deleted_after_a_day(
+    def test_an_entry_of_a_removed_schedule_is_deleted_after_a_week(
         self, store: MemoryStore, clock: SteppedClock
     ) -> None:
         add(store, "s", definition())
         changing.remove(store, "s")
-        clock.step(hours=25)
+        clock.step(days=8)
         fire(store)
         assert store.read_table("schedules") == {}
 

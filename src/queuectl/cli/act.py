@@ -21,24 +21,32 @@ from queuectl.service.operation import Operation, Selection
 if TYPE_CHECKING:
     from queuectl.cli.session import Session
 
+FEW = 500
+"""Up to this many jobs that match a filter, a command through a server changes them one by one."""
+
 
 def run(session: "Session", meant: Selection, steps: Operation[Sequence[Change]], what: Act) -> int:
     """Change the selected jobs: asks first if a filter selected them, or if `what.asks` and there are several."""
     by_filter = isinstance(meant, Where)
     if session.args.dry_run:
         return preview(session, what.verb, steps)
-    if by_filter and session.args.yes and not session.err.isatty():
+    if by_filter and session.args.yes and not session.err.isatty() and not session.is_remote:
         count = None  # nobody sees it
     else:
         count = steps.count()
         if by_filter or (what.asks and count > 1):
             confirm(session, what.verb, count)
-    if isinstance(meant, Where) and (session.args.background or session.is_remote):
+    if isinstance(meant, Where) and (session.args.background or _is_for_server(session, count)):
         from queuectl.cli import operating
 
         steps.close()
         return operating.run(session, meant, what, count)
     return _act(session, replace(what, by_filter=by_filter), steps, count)
+
+
+def _is_for_server(session: "Session", count: int | None) -> bool:
+    """Whether the server carries out the command as one operation. For a few jobs, each is a request and is reported."""
+    return session.is_remote and count is not None and count > FEW
 
 
 def preview(session: "Session", verb: str, steps: Operation[Sequence[Change]]) -> int:

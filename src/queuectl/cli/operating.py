@@ -1,7 +1,7 @@
-"""Changes all jobs that match a filter by an operation: with --background, and always through a server.
+"""Changes all jobs that match a filter by an operation: with --background, and through a server if there are many.
 
-Through a server the command is one operation: its id is made here, so the request can be repeated when a reply is lost
-or the server was restarted. The command waits for its end, and Ctrl+C stops it.
+Through a server such a command is one operation: its id is made here, so the request can be repeated when a reply is
+lost or the server was restarted. The command waits for its end, and Ctrl+C stops it.
 """
 
 from datetime import timedelta
