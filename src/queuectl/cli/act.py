@@ -45,7 +45,7 @@ def run(session: "Session", meant: Selection, steps: Operation[Sequence[Change]]
 
 
 def _is_for_server(session: "Session", count: int | None) -> bool:
-    """Whether the server carries out the command as one operation. For a few jobs, each is a request and is reported."""
+    """Whether the server carries out the command as one operation. A few jobs are a request each."""
     return session.is_remote and count is not None and count > FEW
 
 
