@@ -264,7 +264,8 @@ def _without_command(argv: list[str]) -> int:
 def overview(group: str = "") -> str:
     """The help text for all commands, or for the commands of a group. The most frequent commands come first."""
     rows = [(c.words, c.summary) for c in COMMANDS.values() if c.words.startswith(group)]
-    lines = "\n".join(f"  {words:<14} {summary}" for words, summary in rows)
+    width = max(len(words) for words, _ in rows)
+    lines = "\n".join(f"  {words:<{width}}   {summary}" for words, summary in rows)
     close = "queuectl COMMAND --help shows a command's options and examples.\n"
     if group:
         return f"usage: queuectl {group} COMMAND [options]\n\ncommands:\n{lines}\n\n{close}"
