@@ -7,7 +7,7 @@ from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
 from queuectl.store.driver import codec, paging
 from queuectl.store.driver import sql as files
-from queuectl.store.postgres import events, write
+from queuectl.store.postgres import events
 from queuectl.store.postgres.connect import Line
 from queuectl.store.postgres.find import conditions
 from queuectl.store.postgres.sql import fill, statements
@@ -33,8 +33,8 @@ def purge(line: Line, wanted: Filter, limit: int, _now: object, tell: Actor | No
 
 
 def _tell(line: Line, jobs: Sequence[Job], actor: Actor) -> None:
-    lines = write.lines([deleted(job, actor) for job in jobs])
-    line.run(events.SQL["tell"], ([job.number for job in jobs], lines))
+    told = codec.to_json([deleted(job, actor) for job in jobs])
+    line.run(events.SQL["tell"], ([job.number for job in jobs], told))
 
 
 def discard(line: Line, numbers: Sequence[int], _now: object) -> list[int]:

@@ -22,5 +22,5 @@ def swap(line: Line, swaps: Sequence[Swap], now: datetime) -> list[bool]:
 
 def _sent(place: int, swap: Swap, now: datetime) -> dict[str, Any]:
     jobs = [write.newcomer(n, job, now) for n, job in enumerate(swap.adding)]
-    lines = write.lines(swap.telling) or None
-    return {**codec.swap(swap), "value": swap.value, "place": place, "jobs": jobs or None, "lines": lines}
+    adding = {"jobs": jobs or None, "events": swap.telling or None}
+    return {**codec.swap(swap), "value": swap.value, "place": place, **adding}

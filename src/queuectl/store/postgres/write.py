@@ -23,7 +23,7 @@ def add(line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event |
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
     way = "import" if any(map(brought, jobs)) else "add"
     if events:
-        numbers = line.value(SQL[f"{way}_and_tell"], (codec.to_json(rows), lines(events)))
+        numbers = line.value(SQL[f"{way}_and_tell"], (codec.to_json(rows), codec.to_json(events)))
     else:
         numbers = line.value(SQL[way], (codec.to_json(rows),))
     told = events or [None] * len(jobs)
@@ -33,27 +33,18 @@ def add(line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event |
     ]
 
 
-def lines(events: Sequence[Event | None]) -> list[str | None]:
-    """The events as the schema's functions expect them."""
-    return [None if event is None else codec.event_line(event) for event in events]
-
-
 def save(
     line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event | None] = ()
 ) -> list[SaveResult]:
     """Compare-and-swap on the version, job by job. A job that is in the batch twice is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
-    words = _save(line, codec.to_json(rows), [row["place"] for row in rows], events)
+    if any(events):
+        answer = line.rows(SQL["save_and_tell"], (codec.to_json(rows), codec.to_json(events)))
+    else:
+        answer = line.rows(SQL["save"], (codec.to_json(rows),))
+    words: dict[int, str] = dict(answer)
     return [_result(job, words.get(place)) for place, job in enumerate(jobs)]
-
-
-def _save(line: Line, rows: str, places: Sequence[int], events: Sequence[Event | None]) -> dict[int, str]:
-    """Call the schema's function. Returns its word for each place that it does not leave out."""
-    told = [place for place in places if events and events[place] is not None]
-    if not told:
-        return dict(line.rows(SQL["save"], (rows,)))
-    return dict(line.rows(SQL["save_and_tell"], (rows, told, lines([events[place] for place in told]))))
 
 
 def _result(job: Job, word: str | None) -> SaveResult:

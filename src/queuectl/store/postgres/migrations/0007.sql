@@ -32,35 +32,37 @@ BEGIN
 END
 $body$;
 
--- Write the events of jobs that were just stored or deleted. A job without a number was refused, and has no event.
-CREATE FUNCTION {schema}.tell(numbers bigint[], lines text[]) RETURNS void LANGUAGE plpgsql {safely} AS $body$
+-- Write the events of jobs that were just stored or deleted: an array, in the order of the numbers, with null for a job
+-- without an event. A job without a number was refused, and has no event either.
+CREATE FUNCTION {schema}.tell(numbers bigint[], events json) RETURNS void LANGUAGE plpgsql {safely} AS $body$
 #variable_conflict use_column
 DECLARE
     place  xid8 := {schema}.event_place();
     moment bigint := {schema}.now();
 BEGIN
     INSERT INTO {schema}.event (xid, at, number, line)
-        SELECT place, moment, number, line FROM unnest(numbers, lines) AS each (number, line)
-        WHERE number IS NOT NULL AND line IS NOT NULL;
+        SELECT place, moment, number, line::text
+        FROM ROWS FROM (unnest(numbers), json_array_elements(events)) AS each (number, line)
+        WHERE number IS NOT NULL AND line::text <> 'null';
 END
 $body$;
 
--- Insert jobs as add_3 does, with their events, in the order of the batch; NULL for a job without an event.
-CREATE FUNCTION {schema}.add_4(jobs json, lines text[]) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
+-- Insert jobs as add_3 does, with their events.
+CREATE FUNCTION {schema}.add_4(jobs json, events json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
 DECLARE
     numbers bigint[] := {schema}.add_3(jobs);
 BEGIN
-    PERFORM {schema}.tell(numbers, lines);
+    PERFORM {schema}.tell(numbers, events);
     RETURN numbers;
 END
 $body$;
 
 -- Insert jobs as import does, with their events.
-CREATE FUNCTION {schema}.import_4(jobs json, lines text[]) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
+CREATE FUNCTION {schema}.import_4(jobs json, events json) RETURNS bigint[] LANGUAGE plpgsql {safely} AS $body$
 DECLARE
     numbers bigint[] := {schema}.import(jobs);
 BEGIN
-    PERFORM {schema}.tell(numbers, lines);
+    PERFORM {schema}.tell(numbers, events);
     RETURN numbers;
 END
 $body$;
@@ -74,7 +76,7 @@ DECLARE
 BEGIN
     FOR each IN
         SELECT * FROM json_to_recordset(swaps) AS sent (
-            place integer, "table" text, key text, value jsonb, version integer, due bigint, jobs json, lines text[]
+            place integer, "table" text, key text, value jsonb, version integer, due bigint, jobs json, events json
         ) ORDER BY "table" COLLATE "C", key COLLATE "C"
     LOOP
         IF each.value IS NULL THEN
@@ -90,7 +92,7 @@ BEGIN
         END IF;
         made[each.place] := FOUND;
         IF FOUND AND each.jobs IS NOT NULL THEN
-            PERFORM {schema}.add_4(each.jobs, each.lines);
+            PERFORM {schema}.add_4(each.jobs, each.events);
         END IF;
     END LOOP;
     IF true = ANY (made) THEN
@@ -168,8 +170,8 @@ BEGIN
 END
 $body$;
 
--- Save as save_3 does, and write the events of the accepted jobs: `told` has the places of these jobs, `lines` their events.
-CREATE FUNCTION {schema}.save_4(jobs json, told integer[], lines text[])
+-- Save as save_3 does, and write the events of the accepted jobs: an array, in the order of the places.
+CREATE FUNCTION {schema}.save_4(jobs json, events json)
 RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql {by_index} AS $body$
 #variable_conflict use_column
 DECLARE
@@ -209,7 +211,8 @@ BEGIN
     written := {schema}.event_place();
     moment := {schema}.now();
     INSERT INTO {schema}.event (xid, at, line)
-        SELECT written, moment, line FROM unnest(told, lines) AS each (place, line) WHERE all_of OR place = ANY (saved);
+        SELECT written, moment, line::text FROM json_array_elements(events) WITH ORDINALITY AS each (line, nth)
+        WHERE line::text <> 'null' AND (all_of OR nth - 1 = ANY (saved));
     IF waits THEN
         PERFORM {schema}.ring('work');
     END IF;
@@ -231,11 +234,11 @@ BEGIN
         RAISE EXCEPTION 'the function enqueue is not the one of the schema before';
     END IF;
     EXECUTE replace(source, before, $new$IF coalesce({schema}.setting('events'), 'all') = 'all' THEN
-        PERFORM {schema}.tell(ARRAY[taken], ARRAY[jsonb_strip_nulls(jsonb_build_object(
+        PERFORM {schema}.tell(ARRAY[taken], jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
             'event', CASE WHEN hold THEN 'job.held' WHEN waiting IS NOT NULL THEN 'job.blocked' ELSE 'job.enqueued' END,
             'state', CASE WHEN hold THEN 'held' WHEN waiting IS NOT NULL THEN 'blocked' ELSE 'pending' END,
             'job', name, 'queue', queue, 'batch', batch, 'cause', CASE WHEN hold THEN 'person' END,
-            'by', session_user, 'via', 'sql'))::text]);
+            'by', session_user, 'via', 'sql')))::json);
     END IF;
     $new$ || before);
 END

@@ -61,4 +61,4 @@ DELETE FROM {schema}.event USING last WHERE (event.xid, event.seq) <= (last.xid,
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{schema}.event', 'seq')::regclass), 0);
 
 -- tell: write the events of jobs that were just deleted
-SELECT {schema}.tell(%s::bigint[], %s::text[]);
+SELECT {schema}.tell(%s::bigint[], %s::json);

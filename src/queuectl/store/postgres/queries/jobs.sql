@@ -35,19 +35,19 @@ WHERE state = 'processing' AND lease_until <= {schema}.now() ORDER BY lease_unti
 SELECT {schema}.add_3(%s::json);
 
 -- add_and_tell: insert new jobs with their events; the numbers in the order of the batch
-SELECT {schema}.add_4(%s::json, %s::text[]);
+SELECT {schema}.add_4(%s::json, %s::json);
 
 -- import: insert new jobs, which may bring their numbers; the numbers in the order of the batch
 SELECT {schema}.import(%s::json);
 
 -- import_and_tell: insert new jobs, which may bring their numbers, with their events
-SELECT {schema}.import_4(%s::json, %s::text[]);
+SELECT {schema}.import_4(%s::json, %s::json);
 
 -- save: compare-and-swap; which places were accepted, and which were taken
 SELECT place, verdict FROM {schema}.save_3(%s::json);
 
 -- save_and_tell: compare-and-swap, which writes the events of the places that were accepted
-SELECT place, verdict FROM {schema}.save_4(%s::json, %s::integer[], %s::text[]);
+SELECT place, verdict FROM {schema}.save_4(%s::json, %s::json);
 
 -- by_ids: the jobs of a list
 SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id = ANY (%(ids)s::text[])
