@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 from cli.conftest import CommandLine, enter, front_door, through  # noqa: F401  a fixture
 from facts import eventually
 from http_process import Home
+from http_remote import opened
 from queuectl.cli import act
+from queuectl.domain.instant import format_instant
 from queuectl.domain.query import Filter
+from queuectl.http.client import purging
 from queuectl.http.server_state import ServerState
 from queuectl.service import paging
 from queuectl.store.sqlite import SqliteStore
@@ -50,6 +54,51 @@ def test_a_filter_is_one_operation_with_sums(line: CommandLine) -> None:
     assert (operation["verb"], operation["where"], operation["changed"]) == ("cancel", "number:>0", 30)
     assert line("operation", "wait", operation["id"]) == ""
     assert line.err == "30 cancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "deleted"),
+    [
+        (("dlq", "purge"), 0),
+        (("purge", "--older-than", "0"), 20),
+        (("purge", "--older-than", "1h"), 0),
+        (("purge", "--older-than", "0", "--where", "number:1-5"), 5),
+    ],
+)
+def test_a_purge_is_one_operation(line: CommandLine, words: tuple[str, ...], deleted: int) -> None:
+    line("cancel", "--where", "number:1-20", "--yes")
+    assert line(*words, "--yes") == f"purged {deleted}\n"
+    assert line.err == ""
+    newest = operations(line)[0]
+    assert (newest["verb"], newest["changed"], newest["refused_count"]) == ("delete", deleted, 0)
+    assert len(line.json("list", "--all")["jobs"]) == 30 - deleted
+
+
+def test_what_ended_before_a_time_is_exported_then_purged(line: CommandLine) -> None:
+    line("cancel", "--where", "number:1-20", "--yes")
+    then = f"state:cancelled older:{format_instant(datetime.now(UTC))}"
+    line("export", "--where", then, "old.jsonl")
+    line("cancel", "--where", "number:21", "--yes")
+    line("retry", "j0")
+    line("cancel", "j0")
+    assert line("purge", "--older-than", "0", "--where", then, "--yes") == "purged 19\n"
+    assert len(line.json("list", "--all")["jobs"]) == 11
+
+
+def test_a_purge_that_is_given_up_stops_its_operation(
+    line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    front_door: ServerState,  # noqa: F811
+) -> None:
+    monkeypatch.setattr(purging, "TURN", timedelta(0))
+    line("cancel", "--all", "--yes")
+    monkeypatch.setattr(front_door.carrier, "begin", lambda *_: None)  # the operation stays at its begin
+    with opened(front_door.public_url) as remote:
+        steps = remote.purge(Filter())
+        assert next(iter(steps)) == 0
+        steps.close()
+    assert operations(line)[0]["state"] == "stopped"
+    assert len(line.json("list", "--all")["jobs"]) == 30
 
 
 def test_the_document_has_the_keys_of_a_command_on_a_store(line: CommandLine) -> None:

@@ -1,7 +1,5 @@
 """Commands that change jobs: cancel, retry, hold, release, edit, delete, purge."""
 
-from collections.abc import Generator
-from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from queuectl.domain.query import Filter
 from queuectl.domain.where import parse, term
 from queuectl.errors import InvalidInput
 from queuectl.service.changing import Change
-from queuectl.service.operation import Operation, Selection
+from queuectl.service.operation import Selection
 from queuectl.service.times import read_time
 
 if TYPE_CHECKING:
@@ -240,26 +238,12 @@ def refuse_to_remote(session: "Session") -> None:
 
 def purge_all(session: "Session", wanted: "Wanted") -> int:
     """Delete all ended jobs that match. Without --yes, first show their number and ask for a confirmation."""
-    steps, count = _purging(session, wanted), None
+    path, count = session.args.to, None
+    steps = session.queue.purge(wanted) if path is None else session.queue.transfer().purge(wanted, path)
     if not session.args.yes:  # with --yes the count is not needed, and to count means to read every job
         count = steps.count()
         confirm(session, "delete", count)
     return count_down(session, "purge", "purged", count, steps)
-
-
-def _purging(session: "Session", wanted: "Wanted") -> Operation[int]:
-    if session.args.to is not None:
-        return session.queue.transfer().purge(wanted, session.args.to)
-    if isinstance(wanted, Filter):
-        return session.queue.purge(wanted)
-    steps = session.queue.delete(wanted)
-
-    def deleted() -> Generator[int]:
-        with closing(steps):
-            for changes in steps:
-                yield sum(change.changed for change in changes)
-
-    return Operation(deleted(), steps.count)
 
 
 def state_of(change: Change) -> str:

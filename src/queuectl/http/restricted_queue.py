@@ -16,6 +16,7 @@ from queuectl.domain.queue import QueueChange
 from queuectl.domain.where import Where, parse
 from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
+from queuectl.service.matching import Wanted
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
@@ -124,9 +125,9 @@ class RestrictedQueue:
         self._check_filter(parse(found.request.where, found.created_at).filter)
         return self._queue.stop_operation(id)
 
-    def purge(self, wanted: Filter) -> Any:
+    def purge(self, wanted: Wanted) -> Any:
         """Refuse a filter that is not for one allowed queue."""
-        self._check_filter(wanted)
+        self._check_filter(wanted if isinstance(wanted, Filter) else wanted.filter)
         return self._queue.purge(wanted)
 
     def change_queue(self, queue: str, wanted: QueueChange, **options: Any) -> bool:

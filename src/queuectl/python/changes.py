@@ -50,7 +50,7 @@ class Changes(Opening):
 
         `where`: a filter in place of jobs, such as `"state:failed queue:mail"`, for all jobs that match, or the first
         `limit`. Jobs that had ended are left out. `retry`, `hold`, `release`, `edit` and `delete` behave in the same
-        way.
+        way. Through a server this is one request for each job; `operate` is one for all, and returns counts.
         """
         return self._act(
             _Meant(jobs, where, limit), lambda opened, named: opened.cancel(named, reason=reason)

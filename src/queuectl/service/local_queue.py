@@ -289,12 +289,10 @@ class LocalQueue(LocalOperations, LocalFigures):
             self._store, selection, lambda ids: commands.delete(self._store, ids, version=version)
         )
 
-    def purge(self, wanted: Filter) -> "Operation[int]":
-        from queuectl.service import commands
-        from queuectl.service.operation import Operation
+    def purge(self, wanted: "Wanted") -> "Operation[int]":
+        from queuectl.service import operation
 
-        steps = commands.purge_in_steps(self._store, wanted)
-        return Operation(steps, lambda: self._store.counts(wanted).total())
+        return operation.purge(self._store, wanted)
 
     def transfer(self) -> "Transfer":
         from queuectl.service.transfer.transfer import LocalTransfer

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from queuectl import crashpoint
 from queuectl.domain.job import STATES, TERMINAL, Job, State
+from queuectl.domain.query import Filter
 from queuectl.domain.where import Where
 from queuectl.errors import InvalidInput
 from queuectl.service import commands, matching, references
 from queuectl.service.changing import Change, Chosen
-from queuectl.service.matching import Preview
+from queuectl.service.matching import Preview, Wanted
 from queuectl.store.protocol import Store
 
 Step = TypeVar("Step")
@@ -137,6 +138,20 @@ def retry(
         return walk.operation(walk.retried(force=force, alone=alone))
     ids = references.resolve(store, selection)
     return _named(store, ids, commands.retry_in_steps(store, ids, force=force, alone=alone, version=version))
+
+
+def purge(store: Store, wanted: Wanted) -> Operation[int]:
+    """Delete the ended jobs that match. Each step returns the number of deleted jobs."""
+    if isinstance(wanted, Filter):
+        return Operation(commands.purge_in_steps(store, wanted), lambda: store.counts(wanted).total())
+    steps = over(store, among(wanted, TERMINAL), lambda ids: commands.delete(store, ids))
+
+    def deleted() -> Generator[int]:
+        with closing(steps):
+            for changes in steps:
+                yield sum(change.changed for change in changes)
+
+    return Operation(deleted(), steps.count)
 
 
 def _named(

@@ -29,7 +29,7 @@ from msgspec import UNSET, UnsetType
 from queuectl.config import Settings
 from queuectl.domain.job import Job
 from queuectl.domain.operation import OperationStatus, Verb
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Found, Page
 from queuectl.domain.queue import QueueChange
 from queuectl.domain.token import Issued, Token
 from queuectl.errors import InvalidInput
@@ -218,7 +218,7 @@ class Queue(Protocol):
     def delete(self, selection: Selection, *, version: int | None = None) -> Operation[Sequence[Change]]:
         """Delete ended jobs with their output. Other jobs are refused."""
 
-    def purge(self, wanted: Filter) -> Operation[int]:
+    def purge(self, wanted: Wanted) -> Operation[int]:
         """Delete all ended jobs that match, with their output. Each step returns the number of deleted jobs."""
 
     def transfer(self) -> "Transfer":

@@ -94,16 +94,6 @@ class Changes:
         """Delete the selected jobs."""
         return self._operation(selection, self._delete)
 
-    def purge(self, wanted: Filter) -> Operation[int]:
-        """Delete all ended jobs that match."""
-
-        def steps() -> Generator[int]:
-            for found in reading.pages(self._channel, wanted, PAGE):
-                for changes in _steps(iter([Jobs(found.jobs)]), self._delete, again=False):
-                    yield sum(change.changed for change in changes)
-
-        return Operation(steps(), lambda: reading.counts(self._channel, wanted).total())
-
     def _operation(
         self,
         selection: Selection,

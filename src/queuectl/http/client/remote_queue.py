@@ -15,7 +15,7 @@ from queuectl.config import OPTIONS, Settings
 from queuectl.domain.instant import format_instant, parse_instant
 from queuectl.domain.job import Job
 from queuectl.domain.names import check_name, is_name
-from queuectl.domain.query import Counts, Filter, Found, Page
+from queuectl.domain.query import Counts, Found, Page
 from queuectl.errors import InvalidInput, NotFound
 from queuectl.http.client import credentials, reading
 from queuectl.http.client.address import Address
@@ -241,8 +241,10 @@ class RemoteQueue(RemoteOperations):
     def delete(self, selection: "Selection", *, version: int | None = None) -> "Operation[Sequence[Change]]":
         return self._changes(version).delete(selection)
 
-    def purge(self, wanted: Filter) -> "Operation[int]":
-        return self._changes().purge(wanted)
+    def purge(self, wanted: "Wanted") -> "Operation[int]":
+        from queuectl.http.client.purging import purge
+
+        return purge(self, wanted)
 
     def transfer(self) -> "Transfer":
         from queuectl.http.client.transfer import RemoteTransfer
