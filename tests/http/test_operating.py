@@ -63,6 +63,9 @@ def test_a_filter_is_one_operation_with_sums(line: CommandLine) -> None:
         (("purge", "--older-than", "0"), 20),
         (("purge", "--older-than", "1h"), 0),
         (("purge", "--older-than", "0", "--where", "number:1-5"), 5),
+        (("purge", "--older-than", "0", "--where", "queue:default id:j1* since:1h"), 11),
+        (("purge", "--older-than", "0", "--where", "queue:mail"), 0),
+        (("purge", "--older-than", "0", "--where", "tag:a batch:b"), 0),
     ],
 )
 def test_a_purge_is_one_operation(line: CommandLine, words: tuple[str, ...], deleted: int) -> None:

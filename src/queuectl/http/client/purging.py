@@ -4,11 +4,8 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from queuectl.domain.instant import format_instant
 from queuectl.domain.job import TERMINAL
-from queuectl.domain.query import Filter
 from queuectl.domain.where import Where, term
 from queuectl.errors import CommandFailed
 from queuectl.service.operation import Operation
@@ -27,12 +24,20 @@ def purge(queue: "RemoteQueue", wanted: "Wanted") -> Operation[int]:
 
 
 def text_of(wanted: "Wanted") -> str:
-    """The ended jobs that match, as the text of a filter."""
+    """The ended jobs that match, as the text of a filter. A `Filter` has only fields that a term can set."""
     if isinstance(wanted, Where):
         return f"{wanted.text} {term('state', *sorted(TERMINAL))}"
-    assert wanted == replace(Filter(), states=wanted.states, ended_before=wanted.ended_before), wanted
+    since, before = wanted.created_since, wanted.ended_before
+    given = {
+        "queue": wanted.queue,
+        "tag": wanted.tag,
+        "batch": wanted.batch,
+        "id": f"{wanted.id_prefix}*" if wanted.id_prefix else None,
+        "since": format_instant(since) if since else None,
+        "older": format_instant(before) if before else None,
+    }
     states = term("state", *sorted(wanted.states or TERMINAL))
-    return f"{states} {term('older', format_instant(wanted.ended_before))}" if wanted.ended_before else states
+    return " ".join([states, *(term(field, value) for field, value in given.items() if value is not None)])
 
 
 def _deleted(queue: "RemoteQueue", where: str) -> Generator[int]:
