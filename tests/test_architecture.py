@@ -70,11 +70,13 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "worker.protocol": (),
     "worker.nonblocking": (),
     "worker.wording": (),
+    "worker.progress_line": (),
     "worker.server_channel": (),
     "worker.host": ("worker.protocol", "clock", "trust"),
     "worker.holder": (
         *FOR_BOTH_PROGRAMS,
         "worker.server_channel",
+        "worker.progress_line",
         "worker.host",
         "clock",
         "crashpoint",
@@ -131,6 +133,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 SIDEWAYS = {
     ("cli.worker", "worker.host.process_table"): "knows of a worker of this host that it has died",
+    ("cli.progress", "worker.progress_line"): "writes the line that a holder reads",
     ("cli.serve", "http.assembly"): "becomes the server, as `cli.worker` becomes the worker",
     ("cli.serve", "http.supervision"): "becomes the server of a worker",
     ("cli.server_options", "http.options"): "names the options of a server",

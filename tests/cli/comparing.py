@@ -8,6 +8,7 @@ ELSEWHERE = {
     "demo": "makes a store of its own",
     "completion": "asks no store",
     "token local": "about a server of this host",
+    "progress": "about a worker of this host",
     "login": "about a file of this user",
     "logout": "about a file of this user",
     "schedule preview": "asks no store",

@@ -14,7 +14,7 @@ JOB_KEYS = {
     "env", "umask", "stdin", "output_limit", "split", "allow_detached", "unique_key", "after", "after_failure",
     "waiting_for", "batch", "tags", "meta", "lease", "cancel_requested", "history", "history_dropped", "last_error",
     "exit_code", "output_tail", "created_at", "updated_at", "started_at", "finished_at", "cause",
-    "sort_key", "boost", "content", "schedule", "instant", "label",
+    "sort_key", "boost", "content", "schedule", "instant", "label", "progress",
 }  # fmt: skip
 
 

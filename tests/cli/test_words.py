@@ -9,7 +9,7 @@ from queuectl.cli.commands import COMMANDS, MEANT
 pytestmark = direct(NO_STORE)
 
 TO_COME = (
-    "batch", "limit", "hook", "events", "progress", "result", "top", "move", "dashboard",
+    "batch", "limit", "hook", "result", "top", "move", "dashboard",
 )  # fmt: skip
 
 

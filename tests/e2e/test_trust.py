@@ -241,7 +241,7 @@ class TestFilesOfAWorker:
             os.umask(before)
         place.until("j", "completed")
         modes = {path.suffix: mode(path) for path in workers.iterdir()}
-        assert modes == {".slots": 0o600, ".log": 0o600}
+        assert modes == {".slots": 0o600, ".log": 0o600, ".progress": 0o600}
         place.run("worker", "stop")
 
     def test_a_command_inherits_no_descriptor_of_these_files(self, place: Place) -> None:

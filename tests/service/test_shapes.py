@@ -26,6 +26,7 @@ JOB_KEYS = {
     "after", "after_failure", "waiting_for", "batch", "tags", "meta", "lease", "cancel_requested", "history",
     "history_dropped", "last_error", "exit_code", "output_tail", "created_at", "updated_at", "started_at",
     "finished_at", "cause", "sort_key", "boost", "content", "schedule", "instant", "label",
+    "progress",
 }  # fmt: skip
 ATTEMPT_KEYS = {
     "attempt", "attempt_id", "worker", "host", "pid", "claimed_at", "started_at", "finished_at", "outcome", "exit_code",
@@ -160,8 +161,17 @@ def test_status_has_the_documented_keys(store: MemoryStore, settings: Settings) 
             "number": 2,
             "command": "true",
             "stopped": False,
+            "progress": None,
         },
-        {"slot": 1, "job": None, "since": None, "number": None, "command": None, "stopped": False},
+        {
+            "slot": 1,
+            "job": None,
+            "since": None,
+            "number": None,
+            "command": None,
+            "stopped": False,
+            "progress": None,
+        },
     ]
 
 

@@ -119,7 +119,8 @@ def test_a_second_worker_with_the_same_id_is_refused(worker: Worker, new_worker:
 def test_the_private_scripts_of_a_dead_worker_are_deleted(worker: Worker) -> None:
     attempt_id = worker.agent.start("sleep 60\n#" + "x" * 100_000)
     worker.agent.started(attempt_id)
-    assert len(list(worker.directory.iterdir())) == 2
+    kinds = sorted(path.suffix for path in worker.directory.iterdir())
+    assert kinds == [".progress", ".script", ".slots"]
     os.kill(worker.pid, signal.SIGKILL)
     with eventually(lambda: next(dead_workers(worker.directory), None)) as dead:
         dead.remove()

@@ -94,7 +94,8 @@ VERSION_1 = {
     "started": "attempt_id pid slot at [born]",
     "output": "attempt_id job_id n stream at offset",
     "exited": "attempt_id job_id kind [exit_code signal core error ended_by pid slot started_at finished_at born "
-    "user_cpu system_cpu max_rss output_bytes leftovers]",
+    "user_cpu system_cpu max_rss output_bytes leftovers progress]",
+    "progress": "attempt_id percent message at",
     "dropped": "attempt_ids",
     "trouble": "attempt_id error [errno]",
     "bye": "",

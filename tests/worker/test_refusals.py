@@ -92,7 +92,10 @@ def test_a_command_of_one_mebibyte_runs_from_a_temporary_private_file(worker: Wo
     command = "stat -c %a $0\n: " + "x" * (1 << 20) + "\necho end"
     _, output = worker.agent.run(command)
     assert output == b"700\nend\n"
-    assert [path.name for path in worker.directory.iterdir()] == [worker.slots_file.name]
+    assert sorted(path.name for path in worker.directory.iterdir()) == [
+        f"{worker.id}.progress",
+        worker.slots_file.name,
+    ]
 
 
 def test_a_command_with_an_interpreter_line_runs_in_this_interpreter(agent: Agent) -> None:

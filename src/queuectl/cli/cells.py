@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age, format_instant
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, Progress
 from queuectl.domain.quantity import format_duration
 from queuectl.errors import InvalidInput
 
@@ -24,6 +24,7 @@ ALL_COLUMNS = (
     "tags",
     "exit_code",
     "worker",
+    "progress",
     "created_at",
     "updated_at",
     "finished_at",
@@ -147,10 +148,19 @@ def cell(job: Job, column: str, form: Form, *, named: bool = False) -> str:
         return ",".join(job.spec.tags)
     if column == "batch":
         return job.spec.batch or ""
+    if column == "progress":
+        return progress_in_words(job.progress)
     if column == "worker":
         return job.lease.worker if job.lease else ""
     value = getattr(job, column)
     return "" if value is None else form.instant(value) if column.endswith("_at") else str(value)
+
+
+def progress_in_words(progress: Progress | None) -> str:
+    """The progress of a job, as `40% half of the pages`; empty for None."""
+    if progress is None:
+        return ""
+    return f"{progress.percent}%" + (f" {progress.message}" if progress.message else "")
 
 
 def _error(job: Job, form: Form) -> str:

@@ -75,6 +75,7 @@ COMMANDS: dict[str, Command] = {
         Command("worker reload", "start the installed version while commands continue", "workers", "reload"),
         Command("worker forget", "remove lost workers whose host no longer exists", "workers", "forget"),
         Command("serve", "an HTTP server in front of the store", "serve", "serve", creates=True),
+        Command("progress", "report the progress of a job, from its command", "progress", "progress"),
         Command("stats", "how many jobs ended, how long they waited and ran", "stats", "stats"),
         Command("queue list", "queues with their counts and limits", "queue", "list_"),
         Command("queue pause", "start no more jobs from a queue", "queue", "pause"),
@@ -139,7 +140,7 @@ ALIASES = {
 }
 
 TO_COME = (
-    "batch", "limit", "hook", "events", "progress", "result", "top", "move",
+    "batch", "limit", "hook", "result", "top", "move",
     "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--where": ("logs",)}

@@ -4,7 +4,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, get_args
 
-from queuectl.cli.cells import ALL_COLUMNS, COLUMNS, Form, cell, columns_for, columns_of, form_of, less_of
+from queuectl.cli.cells import (
+    ALL_COLUMNS,
+    COLUMNS,
+    Form,
+    cell,
+    columns_for,
+    columns_of,
+    form_of,
+    less_of,
+    progress_in_words,
+)
 from queuectl.cli.document import to_json
 from queuectl.cli.references import JOB_HELP, JOBS_HELP, reference, single_references
 from queuectl.cli.render import fields, lay_out, table
@@ -291,6 +301,7 @@ def _lines(job: Job, short: bool, form: Form) -> list[tuple[str, str]]:
             "attempts",
             f"{job.attempts} (retries: {_budget(job)})" + (f", lost {job.losses}" if job.losses else ""),
         ),
+        ("progress", _progress(job, form)),
         ("error", job.last_error or ""),
         ("exit code", "" if job.exit_code is None else str(job.exit_code)),
         ("queue", f"{job.queue}, priority {job.priority}"),
@@ -319,6 +330,10 @@ def _more_lines(job: Job, form: Form) -> list[tuple[str, str]]:
         ("meta", to_json(spec.meta) if spec.meta else ""),
         ("cancel", "" if job.ended else _cancel_request(job, form)),
     ]
+
+
+def _progress(job: Job, form: Form) -> str:
+    return f"{progress_in_words(job.progress)}, {form.both(job.progress.at)}" if job.progress else ""
 
 
 def _cancel_request(job: Job, form: Form) -> str:

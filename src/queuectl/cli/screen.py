@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from queuectl.cli.cells import short
+from queuectl.cli.cells import progress_in_words, short
 from queuectl.cli.render import fields, lay_out, wrapped
 from queuectl.domain.ids import is_made
 from queuectl.domain.instant import format_age
@@ -23,8 +23,8 @@ LABEL = 9
 OPEN: tuple[State, ...] = ("pending", "processing", "failed", "blocked", "held")
 QUEUES = ("queue", "is", *OPEN, "oldest")
 WORKERS = ("name", "is", "busy", "up", "host")
-RUNNING = ("number", "for", "command", "worker")
-FOLDED = frozenset((*OPEN, "is", "oldest"))
+RUNNING = ("number", "for", "progress", "command", "worker")
+FOLDED = frozenset((*OPEN, "is", "oldest", "progress"))
 """Columns that are omitted if all their values are empty."""
 
 
@@ -148,7 +148,7 @@ def _running(slot: SlotStatus, item: WorkerStatus, now: datetime) -> list[str]:
     id = slot.job or ""
     name = id if slot.number is None or not is_made(id) else str(slot.number)
     since = short(now - slot.since) if slot.since else ""
-    return [name, since, slot.command or "", item.worker.name]
+    return [name, since, progress_in_words(slot.progress), slot.command or "", item.worker.name]
 
 
 def _attention(session: "Session", thing: Attention) -> Iterator[str]:
@@ -200,4 +200,5 @@ def _print_worker(session: "Session", item: WorkerStatus, now: datetime) -> None
             if slot.job and slot.since
             else slot.job or "idle"
         )
-        session.print(f"  slot {slot.slot}: {safe(what)}")
+        done = progress_in_words(slot.progress)
+        session.print(f"  slot {slot.slot}: {safe(what)}" + (f", {safe(done)}" if done else ""))

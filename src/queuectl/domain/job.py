@@ -138,6 +138,15 @@ class Attempt(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     ended_processes: int = 0
 
 
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What a command has reported about its progress: a number from 0 to 100, and a message."""
+
+    attempt_id: str
+    percent: int | float
+    message: str | None = None
+    at: datetime
+
+
 class Job(Struct, frozen=True, kw_only=True, gc=False):
     """One command in the queue, with everything known about it.
 
@@ -152,6 +161,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     cause           why it is cancelled or held; None in other states
     history         the last `HISTORY_KEPT` finished attempts; `history_dropped` counts the others
     output_tail     the last few hundred characters that the command printed
+    progress        the last progress of the running attempt, or without one of the last attempt
     """
 
     id: str
@@ -179,6 +189,12 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     cause: Cause | None = None
+    progress: Progress | None = None
+
+    @property
+    def last_attempt_id(self) -> str | None:
+        """The id of the attempt that has the lease, or of the last finished attempt, or None."""
+        return self.lease.attempt_id if self.lease else self.history[-1].attempt_id if self.history else None
 
     @property
     def is_arriving(self) -> bool:

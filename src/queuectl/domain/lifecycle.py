@@ -22,6 +22,7 @@ from queuectl.domain.job import (
     Cause,
     Job,
     Lease,
+    Progress,
     Spec,
     State,
     sort_key,
@@ -155,12 +156,13 @@ def is_due(job: Job, now: datetime) -> bool:
 def claim(job: Job, *, attempt_id: str, worker: str, lease: timedelta, now: datetime) -> Job:
     """Claim the job for a worker: count the attempt and begin its lease. The `claim` of each driver does the same."""
     taken = Lease(attempt_id=attempt_id, worker=worker, claimed_at=now, until=now + lease)
-    return _move(job, "claim", "processing", now, attempts=job.attempts + 1, lease=taken)
+    return _move(job, "claim", "processing", now, attempts=job.attempts + 1, lease=taken, progress=None)
 
 
-def renew(job: Job, *, lease: timedelta, now: datetime) -> Job:
-    """Extend the lease. This is not an event, because the state does not change. Storing the job raises the version."""
-    return replace(job, lease=replace(_lease_of(job), until=now + lease), updated_at=now)
+def renew(job: Job, *, lease: timedelta, now: datetime, progress: Progress | None = None) -> Job:
+    """Extend the lease, and note a new progress. The state does not change. Storing the job raises the version."""
+    held = replace(_lease_of(job), until=now + lease)
+    return replace(job, lease=held, updated_at=now, progress=progress or job.progress)
 
 
 def note_start(job: Job, *, slot: int, pid: int, started_at: datetime, now: datetime) -> Job:
@@ -354,7 +356,9 @@ def _stop_waiting(job: Job, parent: str, parents: Mapping[str, State], now: date
 
 def _reset(job: Job) -> Job:
     """The job with a new retry budget and without the result of its last run."""
-    return replace(job, failures=0, losses=0, cancel_requested=None, exit_code=None, finished_at=None)
+    return replace(
+        job, failures=0, losses=0, cancel_requested=None, exit_code=None, finished_at=None, progress=None
+    )
 
 
 def _fail(job: Job, outcome: Outcome, now: datetime, random_number: float) -> Job:
@@ -379,6 +383,7 @@ def _record(job: Job, report: Report) -> Job:
         lease=None,
         exit_code=report.outcome.exit_code,
         output_tail=report.output_tail,
+        progress=report.progress or job.progress,
         started_at=report.started_at or job.started_at,
     )
 

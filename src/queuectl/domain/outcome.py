@@ -8,6 +8,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from queuectl.domain.job import Progress
+
 Kind = Literal["exited", "signalled", "timed_out", "cancelled", "spawn_error", "lost", "fenced"]
 
 INTERRUPTED = "interrupted: the worker was told to stop at once"
@@ -56,3 +58,4 @@ class Report(Struct, frozen=True, kw_only=True):
     output_bytes: int = 0
     ended_processes: int = 0
     output_tail: str = ""
+    progress: Progress | None = None

@@ -7,7 +7,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from msgspec import Struct
 
-from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent
+from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent, Progress
 from queuectl.service.shapes import diagnosis, jobs, operations, overview, tokens, workers
 from queuectl.service.shapes.record import SCHEMA, Record
 from queuectl.service.status import Attention, LastHour
@@ -33,6 +33,7 @@ _RECORDS: dict[type[Struct], Record[Any]] = {
     CancelRequest: jobs.CANCEL_REQUEST,
     Lease: jobs.LEASE,
     Parent: jobs.PARENT,
+    Progress: jobs.PROGRESS,
     SlotStatus: workers.SLOT,
     Attention: overview.ATTENTION,
     LastHour: overview.LAST_HOUR,

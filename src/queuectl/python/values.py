@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from queuectl.domain import job as domain
 from queuectl.domain.job import Attempt as Attempt
-from queuectl.domain.job import CancelRequest, Cause, Lease, Parent, State
+from queuectl.domain.job import CancelRequest, Cause, Lease, Parent, Progress, State
 from queuectl.domain.output import Chunk, Piece
 from queuectl.errors import QueuectlError
 from queuectl.service import changing, enqueueing, following
@@ -37,6 +37,7 @@ class Job(Struct, frozen=True, kw_only=True):
     sort_key    the number by which ready jobs are ordered; `boost` is the waiting time that one point of priority is
                 worth
     content     the digest of the request
+    progress    the last progress of the running attempt, or without one of the last attempt: `percent`, `message`, `at`
     schedule    the schedule that added the job, and `instant`, the time for which it did so
     """
 
@@ -91,6 +92,7 @@ class Job(Struct, frozen=True, kw_only=True):
     schedule: str | None
     instant: datetime | None
     label: str | None
+    progress: Progress | None
 
     @property
     def ended(self) -> bool:

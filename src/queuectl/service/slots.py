@@ -70,4 +70,4 @@ def _slot(at: int, job: Job, known: Slot | None) -> SlotStatus:
         or (lease.claimed_at if lease else None)
     )
     stopped = known is not None and known.stopped
-    return SlotStatus(at, job.id, since, job.number, job.spec.title(), stopped)
+    return SlotStatus(at, job.id, since, job.number, job.spec.title(), stopped, job.progress)

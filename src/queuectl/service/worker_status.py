@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from queuectl.config import Settings
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, Progress
 from queuectl.domain.query import Filter
 from queuectl.domain.worker import Worker
 from queuectl.service.paging import pages
@@ -16,7 +16,7 @@ MISSED_BEATS = 3
 
 
 class SlotStatus(Struct, frozen=True):
-    """A slot with the job that it runs. Number and command are known only where the job was read.
+    """A slot with the job that it runs. Number, command and progress are known only where the job was read.
 
     `stopped`: a process of the command has been stopped (SIGSTOP).
     """
@@ -27,6 +27,7 @@ class SlotStatus(Struct, frozen=True):
     number: int | None = None
     command: str | None = None
     stopped: bool = False
+    progress: Progress | None = None
 
 
 class WorkerStatus(Struct, frozen=True):

@@ -165,9 +165,12 @@ class MemoryStore:
     def renew(self, worker: str, held: Sequence[AttemptRef], lease: timedelta) -> list[Job]:
         with self._lock:
             now = self.now()
-            jobs = [self._jobs[h.job_id] for h in held if self._holds(h.job_id, h.attempt_id)]
-            ours = [job for job in jobs if job.lease and job.lease.worker == worker]
-            return [self._store(lifecycle.renew(job, lease=lease, now=now)) for job in ours]
+            pairs = [(h, self._jobs[h.job_id]) for h in held if self._holds(h.job_id, h.attempt_id)]
+            ours = [(h, job) for h, job in pairs if job.lease and job.lease.worker == worker]
+            return [
+                self._store(lifecycle.renew(job, lease=lease, now=now, progress=h.progress))
+                for h, job in ours
+            ]
 
     def _may_write(self, job_id: str, attempt_id: str) -> bool:
         job = self._jobs.get(job_id)

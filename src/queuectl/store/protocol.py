@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 
 from queuectl.domain.event import Actor, Event
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, Progress
 from queuectl.domain.output import Chunk, Trim
 from queuectl.domain.query import Counts, Filter, Found, Jobs, Page, Unreadable
 from queuectl.domain.topics import Topic
@@ -68,10 +68,11 @@ class Saved(Struct, frozen=True, gc=False):
 
 
 class AttemptRef(Struct, frozen=True):
-    """One attempt whose lease a worker wants to renew."""
+    """One attempt whose lease a worker wants to renew. `progress`: a new progress of its command, or None."""
 
     job_id: str
     attempt_id: str
+    progress: Progress | None = None
 
 
 class ClaimRequest(Struct, frozen=True):
@@ -244,7 +245,8 @@ class Store(Protocol):
         """Renew the leases of these attempts. Returns fresh copies of the jobs, which show a request to cancel.
 
         Renews only jobs that this worker still processes under this attempt id; the others are omitted from the
-        result. The version rises, so that a recovery that read the job before is refused.
+        result. In the same step it stores the new progress of each attempt that has one. The version rises, so that a
+        recovery that read the job before is refused.
         """
 
     def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:

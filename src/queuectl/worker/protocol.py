@@ -222,6 +222,19 @@ class Exited(NamedTuple):
     max_rss: int | None = None
     output_bytes: int = 0
     leftovers: int = 0
+    progress: Fields | None = None  # as the fields of `Progress`
+
+
+class Progress(NamedTuple):
+    """Holder: the last progress that a running command has reported, at most five times per second.
+
+    Sent again after a welcome. The last one is also in the result.
+    """
+
+    attempt_id: str
+    percent: int | float
+    message: str | None
+    at: float
 
 
 class Dropped(NamedTuple):
@@ -257,7 +270,7 @@ ToHolder = (
     | Rename
     | Reload
 )
-ToAgent = Welcome | Started | Output | Exited | Dropped | Trouble | Drain | Stop | Bye
+ToAgent = Welcome | Started | Output | Progress | Exited | Dropped | Trouble | Drain | Stop | Bye
 Message = ToHolder | ToAgent
 
 MESSAGES: dict[str, type[Message]] = {
@@ -277,6 +290,7 @@ MESSAGES: dict[str, type[Message]] = {
     "welcome": Welcome,
     "started": Started,
     "output": Output,
+    "progress": Progress,
     "exited": Exited,
     "dropped": Dropped,
     "trouble": Trouble,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from queuectl.domain.instant import parse_instant
-from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Parent, Spec
+from queuectl.domain.job import Attempt, CancelRequest, Job, Lease, Parent, Progress, Spec
 from queuectl.domain.query import Unreadable
 from queuectl.domain.retry import RetryPolicy
 from queuectl.errors import Conflict
@@ -24,6 +24,7 @@ ATTEMPT = Record(
     "attempt attempt_id worker host pid claimed_at started_at finished_at outcome exit_code signal error user_cpu "
     "system_cpu max_rss output_bytes ended_processes",
 )
+PROGRESS = Record(Progress, "percent message at attempt_id")
 UNREADABLE = Record(Unreadable, "id number reason")
 _BACKOFF = Record(RetryPolicy, "base factor max jitter", {"max": "longest"})
 JOB = Record[Job](
@@ -32,7 +33,7 @@ JOB = Record[Job](
     "max_losses backoff no_retry_codes timeout kill_grace cwd env umask stdin output_limit split allow_detached "
     "unique_key after after_failure waiting_for batch tags meta lease cancel_requested history history_dropped "
     "last_error exit_code output_tail created_at updated_at started_at finished_at sort_key boost content "
-    "schedule instant label",
+    "schedule instant label progress",
     {"backoff": "retry"},
     backoff=Form(_BACKOFF.encode, _BACKOFF.fields),
     umask=OCTAL,
@@ -40,6 +41,7 @@ JOB = Record[Job](
     lease=LEASE.one,
     cancel_requested=CANCEL_REQUEST.one,
     history=ATTEMPT.many,
+    progress=PROGRESS.one,
 )
 
 job = JOB.encode

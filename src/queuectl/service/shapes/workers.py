@@ -6,11 +6,11 @@ from typing import Any
 from queuectl.domain.job import Job
 from queuectl.domain.worker import Slot, Worker
 from queuectl.service.registry import Silence
-from queuectl.service.shapes.jobs import JOB, job_of
+from queuectl.service.shapes.jobs import JOB, PROGRESS, job_of
 from queuectl.service.shapes.record import Form, Record, document, instant
 from queuectl.service.worker_status import SlotStatus, WorkerStatus
 
-SLOT = Record(SlotStatus, "slot job since number command stopped")
+SLOT = Record(SlotStatus, "slot job since number command stopped progress", progress=PROGRESS.one)
 _REPORTED = Record(Worker, "state slots", slots=Record(Slot, "slot job since stopped").many)
 """The state that the worker sent with its last heartbeat. The claims in the store are newer."""
 WORKER = Record[WorkerStatus](

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from queuectl.domain import lifecycle
 from queuectl.domain.event import Event
-from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Spec
+from queuectl.domain.job import STATES, TERMINAL, WAITING, Attempt, CancelRequest, Job, Lease, Progress, Spec
 from queuectl.domain.output import Chunk, known_stream
 from queuectl.domain.query import Unreadable
 from queuectl.domain.worker import Worker
@@ -54,6 +54,7 @@ CHANGING = (
     "started_at",
     "finished_at",
     "cause",
+    "progress",
 )
 """The columns that `save` may write, in the order of `changing`."""
 
@@ -113,6 +114,7 @@ def changing(job: Job) -> tuple[Any, ...]:
         None if job.started_at is None else micros(job.started_at),
         None if job.finished_at is None else micros(job.finished_at),
         job.cause,
+        None if job.progress is None else to_json(job.progress),
     )
 
 
@@ -191,13 +193,13 @@ def _job(row: Any) -> Job:
     (id_, created_at, number, version, state, queue, priority, run_at, sort_key, updated_at, attempts,
      failures, losses, attempt_id, worker, claimed_at, lease_until, slot, pid, lease_started_at,
      cancel_requested, waiting_for, history, history_dropped, last_error, exit_code, output_tail, started_at,
-     finished_at, cause, spec) = row  # fmt: skip
+     finished_at, cause, progress, spec) = row  # fmt: skip
     if (state == "processing") > (attempt_id is not None) or (state in TERMINAL) > (finished_at is not None):
         raise ValueError("the state and the times do not fit together")
     within = 0 <= version < _GREATEST and 0 <= attempts < _GREATEST and 0 <= failures < _GREATEST
     if not (within and 0 <= losses < _GREATEST and 0 <= history_dropped < _GREATEST) or state not in STATES:
         raise ValueError("out of range")
-    return Job(
+    found = Job(
         id=id_,
         spec=_spec(spec),
         queue=queue,
@@ -226,6 +228,14 @@ def _job(row: Any) -> Job:
         finished_at=None if finished_at is None else moment(finished_at),
         cause=cause,
     )
+    return found if progress is None else _with_progress(found, _progresses().decode(progress))
+
+
+def _with_progress(job: Job, progress: Progress) -> Job:
+    """The job with its stored progress. A claim does not delete the progress of an earlier attempt, so that it costs
+    nothing: that progress is ignored here.
+    """
+    return replace(job, progress=progress) if progress.attempt_id == job.last_attempt_id else job
 
 
 def _lease(
@@ -249,7 +259,16 @@ _KINDS = {
     **dict.fromkeys(COLUMNS, _NUMBER),
     **dict.fromkeys(("id", "state", "queue", "output_tail", "spec"), _TEXT),
     **dict.fromkeys(
-        ("attempt_id", "worker", "cancel_requested", "waiting_for", "history", "last_error", "cause"),
+        (
+            "attempt_id",
+            "worker",
+            "cancel_requested",
+            "waiting_for",
+            "history",
+            "last_error",
+            "cause",
+            "progress",
+        ),
         _TEXT | {type(None)},
     ),
     **dict.fromkeys(
@@ -311,6 +330,7 @@ def _checks() -> dict[str, Callable[[Any], object]]:
         "cancel_requested": _cancels().decode,
         "waiting_for": _names().decode,
         "history": _histories().decode,
+        "progress": _progresses().decode,
         "spec": _spec,
     }
 
@@ -408,6 +428,6 @@ def _decoder(kind: type[Kind]) -> Callable[[], Decoder[Kind]]:
 
 
 _specs, _cancels, _workers = _decoder(Spec), _decoder(CancelRequest), _decoder(Worker)
-_events = _decoder(Event)
+_events, _progresses = _decoder(Event), _decoder(Progress)
 _names, _histories = _decoder(tuple[str, ...]), _decoder(tuple[Attempt, ...])
 _values = _decoder(dict[str, Any])

@@ -234,12 +234,24 @@ def renew(
         "version": {"$add": ["$version", 1]},
         "updated_at": now,
         "lease_until": {"$add": [now, codec.length(lease)]},
+        **_noting(held),
     }
     if not base["jobs"].update_many(ours, [{"$set": change}]).matched_count:
         return []
     jobs, _ = codec.sift(base["jobs"].find(ours).batch_size(len(held) + 1), documents.job)
     found = {job.attempt_id: job for job in jobs}
     return [found[each.attempt_id] for each in held if each.attempt_id in found]
+
+
+def _noting(held: Sequence[AttemptRef]) -> Document:
+    """The change that writes the progress of those attempts that have a new one."""
+    noted = [each for each in held if each.progress is not None]
+    if not noted:
+        return {}
+    ids, texts = [each.attempt_id for each in noted], [codec.to_json(each.progress) for each in noted]
+    found = {"$indexOfArray": [ids, "$attempt_id"]}
+    text = {"$arrayElemAt": [{"$literal": texts}, found]}
+    return {"progress": {"$cond": [{"$gte": [found, 0]}, text, "$progress"]}}
 
 
 def expired_leases(base: Base, limit: int, now: ServerTime) -> tuple[list[Job], list[Unreadable]]:

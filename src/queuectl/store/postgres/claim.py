@@ -46,8 +46,15 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, _now: object) -> list[Job]:
     """Renew the leases of attempts that still have their leases. Returns the jobs, in the order of `held`."""
-    ids, attempts = [h.job_id for h in held], [h.attempt_id for h in held]
-    fresh = Jobs(*codec.sift(line.rows(SQL["renew"], (worker, ids, attempts, codec.length(lease)))))
+    ids = [h.job_id for h in held]
+    values = {
+        "worker": worker,
+        "ids": ids,
+        "attempts": [h.attempt_id for h in held],
+        "lease": codec.length(lease),
+        "progress": [None if h.progress is None else codec.to_json(h.progress) for h in held],
+    }
+    fresh = Jobs(*codec.sift(line.rows(SQL["renew"], values)))
     return [fresh[id] for id in dict.fromkeys(ids) if id in fresh]
 
 

@@ -22,7 +22,9 @@ def add(line: Line, jobs: Sequence[Job], now: datetime, events: Sequence[Event |
     """Insert the jobs whose ids are absent; then find the reason for each refused job."""
     rows = [newcomer(place, job, now) for place, job in enumerate(jobs)]
     way = "import" if any(map(brought, jobs)) else "add"
-    if events:
+    if any(job.progress for job in jobs):
+        numbers = line.value(SQL["import_progress"], (codec.to_json(rows), codec.to_json(events)))
+    elif events:
         numbers = line.value(SQL[f"{way}_and_tell"], (codec.to_json(rows), codec.to_json(events)))
     else:
         numbers = line.value(SQL[way], (codec.to_json(rows),))
@@ -39,12 +41,24 @@ def save(
     """Compare-and-swap on the version, job by job. A job that is in the batch twice is saved once."""
     first = {job.id: place for place, job in reversed(list(enumerate(jobs)))}
     rows = [_row(place, jobs[place], now) for place in sorted(first.values())]
-    if any(events):
+    if any(map(_may_change_progress, jobs)):
+        texts = {"jobs": codec.to_json(rows), "events": codec.to_json(events)}
+        answer = line.rows(SQL["save_progress"], texts)
+    elif any(events):
         answer = line.rows(SQL["save_and_tell"], (codec.to_json(rows), codec.to_json(events)))
     else:
         answer = line.rows(SQL["save"], (codec.to_json(rows),))
     words: dict[int, str] = dict(answer)
     return [_result(job, words.get(place)) for place, job in enumerate(jobs)]
+
+
+def _may_change_progress(job: Job) -> bool:
+    """Whether the stored progress may differ.
+
+    A job without a progress that runs or ends has at most that of an earlier attempt stored, which readers ignore. So
+    the usual save writes no row of `body`.
+    """
+    return job.progress is not None or (job.lease is None and not job.ended and bool(job.attempts))
 
 
 def _result(job: Job, word: str | None) -> SaveResult:

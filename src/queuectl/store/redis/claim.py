@@ -41,8 +41,12 @@ def set_aside(line: Line, damaged: Sequence[Unreadable], aside: SetAside) -> Non
 
 def renew(line: Line, worker: str, held: Sequence[AttemptRef], lease: timedelta, now: str) -> list[Job]:
     """Renew the leases of these attempts, if they still have their leases. Returns the jobs."""
-    pairs = [word for each in held for word in (each.job_id, each.attempt_id)]
-    return codec.sift(line.run("renew", now, worker, codec.length(lease), *pairs), rows.job)[0]
+    words = [word for each in held for word in (each.job_id, each.attempt_id, _text(each))]
+    return codec.sift(line.run("renew", now, worker, codec.length(lease), *words), rows.job)[0]
+
+
+def _text(each: AttemptRef) -> str:
+    return "" if each.progress is None else codec.to_json(each.progress)
 
 
 def expired_leases(line: Line, limit: int, now: str) -> tuple[list[Job], list[Unreadable]]:

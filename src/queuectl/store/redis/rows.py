@@ -28,7 +28,7 @@ _HASH = (
     "claimed_at",
     "lease_until",
 )
-FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "cause", "number")
+FIELDS = ("id", "created_at", "version", *_HASH, "rest", "spec", "cause", "progress", "number")
 """The parts of a row, as `scripts/lib/job.lua` puts them together."""
 
 _NUMBERS = frozenset(
@@ -45,7 +45,8 @@ _NUMBERS = frozenset(
     )
 )
 # An older program refuses a `rest` of another length, so each later column is a field of its own.
-_REST = tuple(column for column in codec.CHANGING if column not in (*_HASH, "cause"))
+_LATER = ("cause", "progress")
+_REST = tuple(column for column in codec.CHANGING if column not in (*_HASH, *_LATER))
 _pack = msgspec.msgpack.Encoder().encode
 _rests = msgspec.json.Decoder(list[Any])
 
@@ -132,7 +133,7 @@ def _changing(job: Job) -> dict[str, Any]:
     known: dict[str, Any] = {name: _text(values[name]) for name in _HASH}
     known["version"] = str(job.version)
     known["finished_at"] = _text(values["finished_at"])
-    known["cause"] = values["cause"]
+    known.update((name, values[name]) for name in _LATER)
     known["rest"] = codec.to_json([values[name] for name in _REST])
     known["waits"] = list(job.waiting_for) or None
     return known

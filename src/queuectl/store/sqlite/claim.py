@@ -91,10 +91,12 @@ def renew(
     """Renew the leases of attempts that still have their leases. Returns the jobs."""
     at, ids = now(), codec.to_json([h.job_id for h in held])
     found = {job.id: job for job in rows.sift(connection, _JOBS["by_ids"], [(ids,)])[0]}
-    ours = [found[h.job_id] for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
-    fresh = [lifecycle.renew(job, lease=lease, now=at) for job in ours]
+    ours = [h for h in held if h.job_id in found and _is_held(found[h.job_id], worker, h)]
+    fresh = [lifecycle.renew(found[h.job_id], lease=lease, now=at, progress=h.progress) for h in ours]
     moment, until = codec.micros(at), codec.micros(at + lease)
-    connection.executemany(SQL["extend"], [(moment, until, job.number) for job in fresh])
+    noted = [None if job.progress is None else codec.to_json(job.progress) for job in fresh]
+    values = [(moment, until, text, job.number) for job, text in zip(fresh, noted, strict=True)]
+    connection.executemany(SQL["extend"], values)
     return [replace(job, version=job.version + 1) for job in fresh]
 
 

@@ -8,7 +8,7 @@ import apsw
 
 from queuectl.errors import StoreGone, StoreUnusable
 
-SCHEMA = 5
+SCHEMA = 6
 APPLICATION = 0x71756575
 """The application id of our databases: the letters `queu`."""
 

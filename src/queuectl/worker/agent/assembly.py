@@ -86,7 +86,7 @@ def assemble(connection: Connection, welcome: Welcome) -> Parts:
     return Parts(
         context=context,
         session=session,
-        inbox=Inbox(context, outputs, recorder, breaker, shutdown, clock, session.leave),
+        inbox=Inbox(context, outputs, recorder, breaker, shutdown, clock, renewal, session.leave),
         renewal=renewal,
         wakeups=wakeups,
         monitor=monitor,

@@ -7,6 +7,8 @@ from queuectl.clock import boottime
 from queuectl.worker.agent.circuit_breaker import CircuitBreaker
 from queuectl.worker.agent.context import Context
 from queuectl.worker.agent.output import OutputShipper
+from queuectl.worker.agent.progress import progress_of
+from queuectl.worker.agent.renewal import Renewal
 from queuectl.worker.agent.results import ResultRecorder
 from queuectl.worker.agent.shutdown import Shutdown
 from queuectl.worker.agent.store_time import StoreTime
@@ -18,6 +20,7 @@ from queuectl.worker.protocol import (
     Exited,
     Message,
     Output,
+    Progress,
     Started,
     Stop,
     Trouble,
@@ -35,13 +38,16 @@ class Inbox:
         breaker: CircuitBreaker,
         shutdown: Shutdown,
         time: StoreTime,
+        renewal: Renewal,
         leave: Callable[[], None],
     ) -> None:
         self._context, self._outputs, self._recorder = context, outputs, recorder
         self._breaker, self._shutdown, self._time, self._leave = breaker, shutdown, time, leave
+        self._renewal = renewal
         self._handlers: dict[type[Message], Callable[[Any, bytes], None]] = {
             Started: self._started,
             Output: lambda message, data: outputs.add(time.convert_output(message), data),
+            Progress: self._progress,
             Exited: self._exited,
             Dropped: self._dropped,
             Trouble: self._trouble,
@@ -62,6 +68,10 @@ class Inbox:
             claim.mark_started(message.slot, message.pid, self._time.convert(message.born, message.at))
             self._context.log.started(claim.job, message.slot, message.pid)
 
+    def _progress(self, message: Progress, _: bytes) -> None:
+        at = self._time.convert(None, message.at)
+        self._renewal.report(progress_of(message._asdict(), at))
+
     def _exited(self, message: Exited, tail: bytes) -> None:
         """Handle the end of an attempt.
 
@@ -71,6 +81,7 @@ class Inbox:
         claim = context.claims.pop(message.attempt_id)
         if claim is not None and claim.slot is None and message.pid:
             context.log.started(claim.job, message.slot or 0, message.pid)
+        self._renewal.progress.remove(message.attempt_id)  # the result has the last one
         message = self._time.convert_end(message)
         self._recorder.add(Ended(message, tail, context.host, claim.job if claim else None))
 

@@ -20,13 +20,17 @@ from typing import NamedTuple
 
 from queuectl import bootstrap
 from queuectl.clock import boottime
-from queuectl.domain.job import Job
+from queuectl.domain.job import Job, Progress
 from queuectl.errors import QueuectlError
 from queuectl.store.protocol import AttemptRef, Store
 from queuectl.worker.agent.connection import HolderGone
 from queuectl.worker.agent.context import Context
+from queuectl.worker.agent.duty import NEVER
+from queuectl.worker.agent.progress import UnsavedProgress
 from queuectl.worker.protocol import LeaseDeadline
 
+PROGRESS_EVERY = 1.0
+"""Seconds between two renewals that store a progress, at least."""
 PATIENCE_SHARE = 6
 RETRY_SHARE = 10
 """Share of the lease that a renewal, and the pause after a failed renewal, may take at most."""
@@ -58,6 +62,8 @@ class Renewal:
         self._store: Store | None = None
         self._rounds: queue.SimpleQueue[Renewed] = queue.SimpleQueue()
         self._fault: BaseException | None = None
+        self._all_at = self._progress_at = 0.0
+        self.progress = UnsavedProgress()
 
     def start(self) -> None:
         """Start the thread."""
@@ -65,7 +71,13 @@ class Renewal:
 
     def hurry(self) -> None:
         """Renew now, because the lease setting has changed or an outage of the store is over."""
+        self._all_at = 0.0
         self._again.set()
+
+    def report(self, progress: Progress) -> None:
+        """Store this progress with the next renewal, within a second."""
+        if self.progress.add(progress):
+            self._again.set()
 
     def stop(self) -> None:
         """Stop the thread, and wait for its end."""
@@ -97,9 +109,35 @@ class Renewal:
                 self._store.close()
 
     def _round(self) -> float:
-        """Renew once. Returns the seconds until the next renewal, which is soon after a failure."""
+        """Renew what is due. Returns the seconds until the next renewal.
+
+        All attempts are due three times per lease, and soon after a failure. Between these times attempts with a new
+        progress are renewed, at most once per second.
+        """
+        now, pause = boottime(), NEVER
+        may_note = bool(self.progress) and now >= self._progress_at
+        if now >= self._all_at:
+            self._all_at = NEVER  # `hurry` may set it to 0 during the renewal
+            asked = self._open_attempts()
+            pause = self._renew_these(self._with_progress(asked, now) if may_note else asked)
+        elif may_note:
+            asked = self._with_progress(self._open_attempts(), now)
+            pause = self._renew_these([ref for ref in asked if ref.progress is not None])
+        self._all_at = min(self._all_at, boottime() + pause)
+        return max(0.0, min(self._all_at, self._progress_at if self.progress else NEVER) - boottime())
+
+    def _with_progress(self, refs: list[AttemptRef], now: float) -> list[AttemptRef]:
+        """These attempts with their new progress. The progress of an attempt that is not open is dropped."""
+        new = self.progress.copy()
+        self._progress_at = now + PROGRESS_EVERY
+        asked = [AttemptRef(ref.job_id, ref.attempt_id, new.pop(ref.attempt_id, None)) for ref in refs]
+        for attempt_id in new:
+            self.progress.remove(attempt_id)
+        return asked
+
+    def _renew_these(self, asked: list[AttemptRef]) -> float:
+        """Renew these attempts. Returns the seconds until all attempts must be renewed."""
         lease: timedelta = self._context.settings.lease
-        asked = self._open_attempts()
         try:
             if asked:
                 with self._vouching_meanwhile(asked, lease):
@@ -119,6 +157,9 @@ class Renewal:
         sent = boottime()
         fresh = self._store.renew(self._context.worker_id, asked, lease)
         ours = [job.lease.attempt_id for job in fresh if job.lease]
+        for ref in asked:
+            if ref.progress is not None:
+                self.progress.remove(ref.attempt_id, ref.progress)
         self._tell(ours, deadline_of(sent, lease))
         self._rounds.put(Renewed(asked, fresh))
         self._connection.wake()

@@ -50,6 +50,9 @@ class StoreTime:
 
     def convert_end(self, message: Exited) -> Exited:
         """The result with its times as times of the store's clock. The measured duration does not change."""
+        if message.progress:
+            reported = {**message.progress, "at": self.convert(None, message.progress["at"])}
+            message = message._replace(progress=reported)
         if message.started_at is None:
             return message
         started = self.convert(message.born, message.started_at)

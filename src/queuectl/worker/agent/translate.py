@@ -9,6 +9,7 @@ from queuectl.domain import lifecycle
 from queuectl.domain.hook import DELIVER
 from queuectl.domain.job import Job, Spec
 from queuectl.domain.outcome import Outcome, Report
+from queuectl.worker.agent.progress import progress_of
 from queuectl.worker.protocol import Exited, Start
 
 TIMED_OUT = "ran longer than its timeout"
@@ -103,6 +104,7 @@ def report_of(message: Exited, tail: bytes, host: str) -> Report:
         output_bytes=message.output_bytes,
         ended_processes=ended_processes(message),
         output_tail=tail.decode("utf-8", "replace").replace("\0", "\ufffd") if tail else "",
+        progress=progress_of(message.progress, message.progress["at"]) if message.progress else None,
     )
 
 

@@ -11,7 +11,7 @@ from queuectl.worker.holder.kill_ladder import KillLadder
 from queuectl.worker.holder.output_buffer import OutputBuffer
 from queuectl.worker.holder.timers import NEVER
 from queuectl.worker.host import process_table
-from queuectl.worker.protocol import Exited, KnownAttempt, Start, encode
+from queuectl.worker.protocol import Exited, KnownAttempt, Progress, Start, encode
 
 LEASE_GRACE = 0.3
 """Seconds before the end of a lease at which TERM is sent, so that KILL follows before the end of the lease. After
@@ -51,8 +51,8 @@ class Attempt:
 
     __slots__ = (
         "allow_detached", "born", "deadline", "ended_by", "exited_at", "grace", "id", "job_id", "ladder",
-        "leftovers", "listening", "next_at", "output", "phase", "pid", "pipes", "result", "rusage", "script",
-        "settle_until", "slot", "started_at", "status", "timeout",
+        "leftovers", "listening", "next_at", "output", "phase", "pid", "pipes", "progress", "result", "rusage",
+        "script", "settle_until", "slot", "started_at", "status", "timeout",
     )  # fmt: skip
 
     def __init__(self, order: Start) -> None:
@@ -81,6 +81,7 @@ class Attempt:
         self.status: int | None = None
         self.rusage: resource.struct_rusage | None = None
         self.leftovers = 0
+        self.progress: Progress | None = None
         self.result: bytes | None = None
 
     @property
@@ -160,6 +161,7 @@ class Attempt:
             max_rss=usage and _max_rss(usage),
             output_bytes=self.output.total,
             leftovers=self.leftovers,
+            progress=self.progress and self.progress._asdict(),
         )
         self.result = encode(message, self.output.last)
 

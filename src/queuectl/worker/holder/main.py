@@ -41,13 +41,14 @@ from queuectl.worker import protocol
 from queuectl.worker.holder.agent_process import AgentProcesses
 from queuectl.worker.holder.guard import Guard
 from queuectl.worker.holder.log import Log
+from queuectl.worker.holder.progress_pipe import ProgressPipe
 from queuectl.worker.holder.server_process import ServerProcess
 from queuectl.worker.holder.shutdown import DRAINING, KILLING, STOPPING, Shutdown
 from queuectl.worker.holder.signals import Signals
 from queuectl.worker.holder.spawn import Spawner
 from queuectl.worker.holder.supervisor import Supervisor
 from queuectl.worker.holder.timers import NEVER, Deadline
-from queuectl.worker.host import liveness, process_table
+from queuectl.worker.host import liveness, process_table, progress_pipe
 from queuectl.worker.host.result_file import ResultFile
 from queuectl.worker.host.slot_file import SlotFile
 
@@ -73,8 +74,13 @@ class Holder:
         start_at = NEVER if server else 0.0  # after the server
         self._agents = AgentProcesses(argv, self._selector, self._receive, own, log, start_at)
         self._reloading = False
-        self._spawner = _spawner(config, folder)
-        self._supervisor = Supervisor(slots, self._spawner, self._selector, self._agents.send, own)
+        self._progress = ProgressPipe(
+            progress_pipe.path_of(Path(config["directory"]), config["worker"]["id"]), self._selector, log
+        )
+        self._spawner = _spawner(config, folder, self._progress.path)
+        self._supervisor = Supervisor(
+            slots, self._spawner, self._selector, self._agents.send, self._progress, own
+        )
         self._results = ResultFile(Path(config["directory"]), config["worker"]["id"])
         drain_timeout = config.get("drain_timeout")
         self._shutdown = Shutdown(
@@ -109,6 +115,7 @@ class Holder:
                 self._start_guard(now)
             self._agents.run_due(now)
             self._server.run_due(now)
+            self._progress.run_due(now)
             self._supervisor.run_due(now)
             self._supervisor.start_queued(now)
             if self._server.fault is not None:
@@ -138,7 +145,7 @@ class Holder:
             key.data()
 
     def _timeout(self, now: float) -> float:
-        parts = (self._supervisor, self._agents, self._server, self._shutdown)
+        parts = (self._supervisor, self._agents, self._server, self._shutdown, self._progress)
         due = min(self._guard_again.at, *(part.due() for part in parts))
         # The selector's clock stops while the host is suspended, but the clock of our deadlines does not.
         longest = LONGEST_WAIT_WITH_COMMANDS if self._supervisor.running else LONGEST_WAIT
@@ -227,16 +234,18 @@ class Holder:
         """End the agents and dismiss the guard. If everything was delivered, delete the worker's files."""
         self._agents.kill_all()
         self._guard.dismiss()
+        self._progress.remove()
         if clean:
             self._results.discard()
             path = liveness.path_of(Path(self._config["directory"]), self._config["worker"]["id"])
             path.unlink(missing_ok=True)
 
 
-def _spawner(config: dict[str, Any], folder: int) -> Spawner:
+def _spawner(config: dict[str, Any], folder: int, pipe: Path | None) -> Spawner:
     given = config.get("commands") or {}
     directory, name = Path(config["directory"]), config["worker"]["name"]
-    return Spawner(directory, folder, name, store=given.get("store"), clean=bool(given.get("clean_env")))
+    store, clean = given.get("store"), bool(given.get("clean_env"))
+    return Spawner(directory, folder, name, store=store, pipe=pipe, clean=clean)
 
 
 def start(config: dict[str, Any], log: Log) -> Holder:

@@ -25,6 +25,7 @@ TROUBLE = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """The system lacks processes, descriptors or memory: the job is not at fault."""
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_PIPE = b"QUEUECTL_PIPE"
 _INTERNAL = (crashpoint.VARIABLE,)
 _MINIMAL = ("PATH", "HOME", "USER", "SHELL", "LANG", "TZ")
 """The variables that a command receives from the worker's environment with --clean-env."""
@@ -61,10 +62,11 @@ class Spawner:
         environ: Mapping[bytes, bytes] = os.environb,
         *,
         store: str | None = None,
+        pipe: Path | None = None,
         clean: bool = False,
     ) -> None:
         self._directory, self._folder, self.worker = directory, folder, worker
-        self._base = _base(environ, store, clean=clean)
+        self._base = _base(environ, store, pipe, clean=clean)
         self._oom = process_table.OomScore()
         self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -165,8 +167,10 @@ class Spawner:
         return file
 
 
-def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> dict[bytes, bytes]:
-    """The environment that all commands of a worker share. `store`: a URL without secrets."""
+def _base(
+    environ: Mapping[bytes, bytes], store: str | None, pipe: Path | None, *, clean: bool
+) -> dict[bytes, bytes]:
+    """The environment that all commands of a worker share. `store`: a URL without secrets; `pipe`: for the progress."""
     names = {key: key.decode("ascii", "replace") for key in environ}
     base = {
         key: value
@@ -175,6 +179,9 @@ def _base(environ: Mapping[bytes, bytes], store: str | None, *, clean: bool) -> 
     }
     if store is not None:
         base[b"QUEUECTL_STORE"] = os.fsencode(store)
+    base.pop(_PIPE, None)  # of another worker, whose job started this one
+    if pipe is not None:
+        base[_PIPE] = os.fsencode(pipe)
     return base
 
 

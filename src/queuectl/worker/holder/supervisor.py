@@ -38,12 +38,13 @@ from queuectl.worker.holder.attempt import ANNOUNCE_AFTER, Attempt, Phase
 from queuectl.worker.holder.kill_ladder import Snapshot
 from queuectl.worker.holder.leftovers import Leftovers
 from queuectl.worker.holder.pipes import Pipes
+from queuectl.worker.holder.progress_pipe import ProgressPipe
 from queuectl.worker.holder.result_buffer import ResultBuffer
 from queuectl.worker.holder.spawn import Spawner, SpawnError
 from queuectl.worker.holder.timers import NEVER, Timers
 from queuectl.worker.host import process_table, script_file
 from queuectl.worker.host.slot_file import ALLOW_DETACHED, SlotFile
-from queuectl.worker.protocol import Dropped, Fields, Start, Started, Trouble, encode, known_attempt
+from queuectl.worker.protocol import Dropped, Fields, Progress, Start, Started, Trouble, encode, known_attempt
 
 
 class Supervisor:
@@ -55,9 +56,10 @@ class Supervisor:
         spawner: Spawner,
         selector: selectors.BaseSelector,
         send: Callable[[bytes], None],
+        progress: ProgressPipe,
         own: Collection[int],
     ) -> None:
-        self._slots, self._spawner, self._send = slots, spawner, send
+        self._slots, self._spawner, self._send, self._progress = slots, spawner, send, progress
         self._attempts: dict[str, Attempt] = {}
         self._queue: deque[tuple[Attempt, Start, bytes]] = deque()
         self._running: dict[str, Attempt] = {}
@@ -68,6 +70,7 @@ class Supervisor:
         self._leftovers = Leftovers(own, self._leaders, self._running.values())
         self._phases = phases.Phases(self._leftovers)
         self._pipes = Pipes(selector, self._on_output)
+        progress.listen(self._read_progress)
         self.starting = True
         """Whether queued attempts may be started. False when the worker drains or ends, and never True again."""
 
@@ -143,11 +146,16 @@ class Supervisor:
         return [known_attempt(attempt.known()) for attempt in self._attempts.values()]
 
     def unacknowledged(self) -> Iterator[bytes]:
-        """The unacknowledged frames: output and results, for each attempt in the order of their first sending."""
+        """The unacknowledged frames: output and results, for each attempt in the order of their first sending.
+
+        For a running command also its last progress, because the earlier agent may not have stored it.
+        """
         for attempt in self._attempts.values():
             yield from (chunk.frame for chunk in attempt.output.unacknowledged)
             if attempt.result is not None:
                 yield attempt.result
+            elif attempt.progress is not None:
+                yield encode(attempt.progress)
 
     # Calls of the loop
 
@@ -266,6 +274,7 @@ class Supervisor:
             self._pipes.read_rest(attempt, now)
             self._pipes.close(attempt)
         script_file.remove(attempt.script)
+        self._note_progress(attempt)
         if attempt.allow_detached:
             self._leftovers.may_stay(now)
         self._send_output(attempt, now, final=True)
@@ -287,7 +296,23 @@ class Supervisor:
         self._slots.free(slot)
         heapq.heappush(self._free, slot)
 
-    # Output and timers
+    # Progress, output and timers
+
+    def _read_progress(self) -> None:
+        """Read the pipe of the progress once, and send the last progress of each attempt."""
+        self._note_progress()
+        self._progress.pause(boottime())
+
+    def _note_progress(self, ending: Attempt | None = None) -> None:
+        """Note and send the last progress of each running command. Progress of other attempts is ignored.
+
+        That of an `ending` attempt is not sent, because its result contains the progress.
+        """
+        for attempt_id, line in self._progress.read().items():
+            if attempt := self._running.get(attempt_id):
+                attempt.progress = Progress(attempt_id, line.percent, line.message, time.time())
+                if attempt is not ending:
+                    self._send(encode(attempt.progress))
 
     def _on_output(self, attempt: Attempt, now: float) -> None:
         """Handle new output, or the end of a pipe."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from queuectl.worker.host import cleanup, process_table, result_file, script_file
+from queuectl.worker.host import cleanup, process_table, progress_pipe, result_file, script_file
 from queuectl.worker.host.slot_file import SlotFile, directory_identity
 from queuectl.worker.protocol import Fields
 
@@ -135,10 +135,11 @@ class DeadWorker:
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
 
     def remove(self) -> None:
-        """Delete the slot file, the result file and the script files of the worker. Idempotent."""
+        """Delete the slot file, the result file, the pipe and the script files of the worker. Idempotent."""
         result_file.remove(result_file.path_of(self._path.parent, self.worker_id))
         for attempt_id in self.attempts:
             script_file.path_of(self._path.parent, attempt_id).unlink(missing_ok=True)
+        progress_pipe.path_of(self._path.parent, self.worker_id).unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ BEGIN
             lease_until = moment + lease, slot = NULL, pid = NULL, lease_started_at = NULL
         FROM placed WHERE live.number = placed.number RETURNING live.*
     )
-    SELECT {columns} FROM taken AS job JOIN {schema}.body USING (number) ORDER BY sort_key, number;
+    SELECT {columns_3} FROM taken AS job JOIN {schema}.body USING (number) ORDER BY sort_key, number;
 END
 $body$;
 
@@ -146,7 +146,7 @@ BEGIN
         UPDATE {schema}.live SET version = version + 1, updated_at = moment, lease_until = moment + lease
         FROM held WHERE live.number = held.number RETURNING live.*
     )
-    SELECT {columns} FROM renewed AS job JOIN {schema}.body USING (number);
+    SELECT {columns_3} FROM renewed AS job JOIN {schema}.body USING (number);
 END
 $body$;
 

@@ -57,7 +57,7 @@ BEGIN
             lease_until = moment + lease, slot = NULL, pid = NULL, lease_started_at = NULL
         FROM placed WHERE live.number = placed.number RETURNING live.*
     )
-    SELECT {columns} FROM taken AS job LEFT JOIN {schema}.body USING (number) ORDER BY sort_key, number;
+    SELECT {columns_3} FROM taken AS job LEFT JOIN {schema}.body USING (number) ORDER BY sort_key, number;
 END
 $body$;
 

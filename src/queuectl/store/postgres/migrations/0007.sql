@@ -166,7 +166,7 @@ BEGIN
                 ',"attempt_id":', to_json(attempt_id), ',"worker":', to_json(worker), '}')
         FROM taken JOIN {schema}.body USING (number) ORDER BY sort_key, number
     )
-    SELECT {columns} FROM taken AS job LEFT JOIN {schema}.body USING (number) ORDER BY sort_key, number;
+    SELECT {columns_3} FROM taken AS job LEFT JOIN {schema}.body USING (number) ORDER BY sort_key, number;
 END
 $body$;
 

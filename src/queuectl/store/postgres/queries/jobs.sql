@@ -2,13 +2,25 @@
 SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('{schema}.body', 'number')::regclass), 0);
 
 -- claim: the first due jobs
-SELECT * FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[]);
+SELECT {columns}
+FROM (SELECT *, NULL::text AS progress FROM {schema}.claim_3(%s, %s::text[], %s, %s, %s::text[])) AS job;
 
 -- claim_and_tell: the first due jobs, with the event of each
-SELECT * FROM {schema}.claim_4(%s, %s::text[], %s, %s, %s::text[]);
+SELECT {columns}
+FROM (SELECT *, NULL::text AS progress FROM {schema}.claim_4(%s, %s::text[], %s, %s, %s::text[])) AS job;
 
--- renew: the leases of these attempts
-SELECT * FROM {schema}.renew_3(%s, %s::text[], %s::text[], %s);
+-- renew: the leases of these attempts, and the progress of those that have a new one
+WITH renewed AS MATERIALIZED (
+    SELECT * FROM {schema}.renew_3(%(worker)s, %(ids)s::text[], %(attempts)s::text[], %(lease)s)
+), sent AS (
+    SELECT number, text FROM renewed JOIN unnest(%(ids)s::text[], %(progress)s::text[]) AS each (id, text) USING (id)
+), noted AS (
+    UPDATE {schema}.body SET progress = text FROM sent WHERE body.number = sent.number AND text IS NOT NULL
+)
+SELECT {columns} FROM (
+    SELECT renewed.*, coalesce(text, progress) AS progress
+    FROM renewed JOIN sent USING (number) JOIN {schema}.body USING (number)
+) AS job;
 
 -- set_aside: jobs that cannot be decoded; their other columns stay as they are
 UPDATE {schema}.live SET due = NULL, version = CASE WHEN version < 2147483647 THEN version + 1 ELSE version END,
@@ -43,11 +55,24 @@ SELECT {schema}.import(%s::json);
 -- import_and_tell: insert new jobs, which may bring their numbers, with their events
 SELECT {schema}.import_4(%s::json, %s::json);
 
+-- import_progress: the same, for a batch in which jobs bring a progress
+SELECT {schema}.import_5(%s::json, %s::json);
+
 -- save: compare-and-swap; which places were accepted, and which were taken
 SELECT place, verdict FROM {schema}.save_3(%s::json);
 
 -- save_and_tell: compare-and-swap, which writes the events of the places that were accepted
 SELECT place, verdict FROM {schema}.save_4(%s::json, %s::json);
+
+-- save_progress: the same, for a batch in which the progress of a job may have changed
+WITH answer AS MATERIALIZED (
+    SELECT place, verdict FROM {schema}.save_4(%(jobs)s::json, %(events)s::json)
+), noted AS (
+    UPDATE {schema}.body SET progress = sent.progress
+    FROM json_to_recordset(%(jobs)s::json) AS sent (place integer, id text, progress text) JOIN answer USING (place)
+    WHERE verdict = 'accepted' AND body.id = sent.id AND body.progress IS DISTINCT FROM sent.progress
+)
+SELECT place, verdict FROM answer;
 
 -- by_ids: the jobs of a list
 SELECT {columns} FROM {schema}.body JOIN {schema}.live USING (number) WHERE id = ANY (%(ids)s::text[])

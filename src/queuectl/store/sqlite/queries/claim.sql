@@ -25,8 +25,8 @@ UPDATE job SET state = 'processing', due = NULL, version = version + 1, updated_
     attempt_id = ?, worker = ?, claimed_at = ?, lease_until = ?, slot = ?, pid = ?, lease_started_at = ?
 WHERE number = ?;
 
--- extend: renew the lease of an attempt that was read in the same transaction
-UPDATE job SET version = version + 1, updated_at = ?, lease_until = ? WHERE number = ?;
+-- extend: renew the lease of an attempt that was read in the same transaction, and write its progress
+UPDATE job SET version = version + 1, updated_at = ?, lease_until = ?, progress = ? WHERE number = ?;
 
 -- set_aside: a job that cannot be decoded; its other columns stay as they are
 UPDATE job SET due = NULL, version = CASE WHEN version < 1 << 62 THEN version + 1 ELSE version END,

@@ -2,7 +2,8 @@
 
 -- The fields of a row, in order; the number of the job follows. `rows.py` decodes them.
 local FIELDS = {'id', 'created_at', 'version', 'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts',
-                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest', 'spec', 'cause'}
+                'attempt_id', 'worker', 'claimed_at', 'lease_until', 'rest', 'spec', 'cause',
+                'progress'}
 local REQUIRED, NUMBERS = 9, {2, 3, 6, 7, 8, 9}
 
 -- Whether a text is a whole number below 10^18, so that an addition does not overflow.

@@ -16,7 +16,7 @@ end
 
 -- Write the fields of a job that can change. A field without a value is removed.
 local CHANGING = {'state', 'queue', 'run_at', 'sort_key', 'updated_at', 'attempts', 'attempt_id', 'worker',
-                  'claimed_at', 'lease_until', 'finished_at', 'rest', 'cause'}
+                  'claimed_at', 'lease_until', 'finished_at', 'rest', 'cause', 'progress'}
 local function write(number, job)
     local fields, absent = {}, {}
     for _, name in ipairs(CHANGING) do
