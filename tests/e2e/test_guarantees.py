@@ -155,7 +155,7 @@ class TestG4Crashes:
         eventually(lambda: not place.processes(), within=5, what="agent and guard gone")
 
     def test_the_next_start_cleans_up_after_kill_9_of_all_processes(self, place: Place) -> None:
-        enqueue_ticking(place, "j", 100)
+        enqueue_ticking(place, "j", 600)
         worker = place.start_worker()
         pid = begun(place, "j")
         doomed = [worker.guard_pid(), place.agent_pid(worker), worker.pid]
