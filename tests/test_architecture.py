@@ -496,6 +496,7 @@ QUEUES = (
     "service.local_queue",
     "service.local_figures",
     "service.local_operations",
+    "service.local_tables",
     "http.client.remote_queue",
     "http.client.operating",
 )

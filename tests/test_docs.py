@@ -21,6 +21,7 @@ import secrets
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -51,6 +52,7 @@ from queuectl.http.streaming import MOST, MOST_OF_TOKEN
 from queuectl.http.wire_limits import WireLimits
 from queuectl.store.protocol import Store
 from queuectl.worker.agent import recording
+from receiver import MailSink, Receiver
 from servers.manager import Manager, Service
 from servers.mongo import GivenMongo, MongoServer
 from servers.postgres import GivenServer, PostgresServer
@@ -217,7 +219,39 @@ def own_mongodb_host(tmp_path: Path) -> Iterator[dict[str, Any]]:
         }
 
 
+@pytest.fixture
+def receivers(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What the page about hooks sends to: a mail server behind `msmtp` and `sendmail`, a chat, and a webhook."""
+    with Receiver().serving() as chat, Receiver().serving() as ops, MailSink().serving() as mail:
+        send = tmp_path / "send.py"
+        send.write_text(SEND.format(port=mail.port))
+        tool = f'exec {sys.executable} {send} "$@"'
+        yield {
+            "names": {},
+            "places": {
+                "https://chat.example.org/room": chat.url,
+                "https://ops.example.org/hook": ops.url,
+            },
+            "tools": {"msmtp": tool, "sendmail": tool},
+            "OPS_KEY": "a key",
+        }
+        assert json.loads(chat.requests[0].body) == {"text": "nightly: exit 3"}
+        assert json.loads(ops.requests[0].body)["job"] == "nightly"
+        assert ops.requests[0].headers["webhook-signature"].startswith("v1,")
+        assert ops.requests[0].headers["x-source"] == "queuectl"
+        for subject in ("Subject: dead: nightly", "Subject: nightly: exit 3"):
+            eventually(lambda s=subject: [m for m in mail.messages if s in m and "no space left" in m])  # type: ignore[misc]
+
+
+SEND = """
+import smtplib, sys
+with smtplib.SMTP("127.0.0.1", {port}) as server:
+    server.sendmail("queuectl@example.org", ["ops@example.org"], sys.stdin.read())
+"""
+"""What `msmtp` and `sendmail` do, without their configuration."""
+
 STORES = {
+    "receivers": "receivers",
     "postgres": "database",
     "role": "role",
     "mongodb": "base",
@@ -358,6 +392,11 @@ PREPARED = {
         ),
         "queuectl schedule add backup '30 2 * * *' --timeout 1m 'make backup'",
     ),
+    **dict.fromkeys(
+        ("hook list", "hook show", "hook pause", "hook resume", "hook test", "hook remove"),
+        "queuectl hook add note --on dead 'cat >> dead.jsonl'",
+    ),
+    "hook apply": "queuectl hook add note --on dead cat && queuectl hook show note > hooks.toml",
     "schedule apply": "printf 'owner = \"ops\"\\n' > schedules.toml",
     "schedule diff": "printf 'owner = \"ops\"\\n' > schedules.toml",
     "schedule import": "printf '0 3 * * * make backup\\n' > crontab.txt",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from queuectl.python.async_queue import AsyncQueue
     from queuectl.python.errors import ClosedQueue, WaitTimeout
+    from queuectl.python.hook_values import Hook
     from queuectl.python.operations import Operation
     from queuectl.python.queue import Queue
     from queuectl.python.schedule_values import Decision, Difference, Preview, Schedule
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "CommandFailed",
-    "Conflict", "Decision", "Diagnosis", "Difference", "Explanation", "Exported", "Forbidden", "Imported",
+    "Conflict", "Decision", "Diagnosis", "Difference", "Explanation", "Exported", "Forbidden", "Hook", "Imported",
     "InvalidInput", "Job", "NotFound", "Operation", "OutcomeUnknown", "Output", "Part", "Preview", "Queue",
     "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Stats", "StatsRow", "Status", "StoreError",
     "StoreUnavailable",
@@ -68,6 +69,7 @@ _MODULES = {
     ),
     "queuectl.python.transfers": ("Exported", "Imported"),
     "queuectl.python.values": ("Added", "Attempt", "Change", "Job", "Output", "Part"),
+    "queuectl.python.hook_values": ("Hook",),
     "queuectl.python.operations": ("Operation",),
     "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),
 }  # fmt: skip

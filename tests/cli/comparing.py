@@ -19,6 +19,7 @@ ELSEWHERE = {
 
 VARIABLE = (
     (r"\b[0-9a-f]{26}\b", "ID"),
+    (r'("cursor":)"[^"]*"', r"\1CURSOR"),
     (r"qctl_\w{8}(_[\w-]{43})?", "SECRET"),
     (r"\b\d{4}-\d\d-\d\d[T ][\d:.]+Z?", "TIME"),
     (r"(sqlite|http)://[^\s\"]+", "URL"),

@@ -9,7 +9,7 @@ from queuectl.cli.commands import COMMANDS, MEANT
 pytestmark = direct(NO_STORE)
 
 TO_COME = (
-    "batch", "limit", "hook", "result", "top", "move", "dashboard",
+    "batch", "limit", "result", "top", "move", "dashboard",
 )  # fmt: skip
 
 

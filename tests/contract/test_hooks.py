@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from contract.grounds import Ground, ground_of, race
+from contract.grounds import GROUNDS, Ground, ground_of, race
 from contract.test_events import KEEPING
 from factories import LEASE, new_job, report
 from queuectl.domain import lifecycle
@@ -16,7 +16,7 @@ from queuectl.domain.event import between
 from queuectl.domain.hook import GONE, Hook
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
-from queuectl.errors import Changed, Conflict, NotFound
+from queuectl.errors import Changed, Conflict, NotFound, StoreUnusable
 from queuectl.service.hooks import changing, delivering, reading
 from queuectl.service.hooks.definition import define
 from queuectl.service.hooks.delivering import Delivering
@@ -365,3 +365,15 @@ def test_a_hook_of_a_newer_program_is_left_alone(store: Store) -> None:
     assert serve(store) == 0
     assert reading.every(store) == ([], ["h"])
     changing.remove(store, "h")
+
+
+@pytest.mark.doubles
+@pytest.mark.parametrize("kind", sorted(set(GROUNDS) - set(KEEPING)))
+def test_a_store_without_events_refuses_hooks(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    with (
+        ground_of(kind, tmp_path, request.getfixturevalue) as ground,
+        pytest.raises(StoreUnusable, match="keeps no events yet"),
+    ):
+        add_hook(ground.open())

@@ -97,6 +97,21 @@ STORY: tuple[Step, ...] = (
     ("schedule", "apply", "empty.toml", "--prune"), ("schedule", "apply", "wrong.toml"), ("schedule", "list", "--json"),
     ("schedule", "remove", "s"), ("schedule", "remove", "t", "u", "--cancel", "--json"), ("schedule", "remove", "s"),
     ("list", "--where", "schedule:t"),
+    ("hook", "add", "h", "--on", "dead,failed", "--where", "queue:mail", "cat"),
+    ("hook", "add", "h", "--on", "dead", "ls"),
+    ("hook", "add", "h", "--on", "dead,failed", "--where", "queue:mail", "cat", "--json"),
+    ("hook", "add", "u", "--on", "dead", "--url", "https://x.example/h", "--secret", "env:K", "--json"),
+    ("hook", "add", "v", "--on", "nonsense", "cat"),
+    ("hook", "add", "v", "--on", "dead", "--secret", "k", "--url", "x"), ("hook", "add", "v", "--on", "dead"),
+    ("hook", "list"), ("hook", "list", "--json"), ("hook", "show", "h"), ("hook", "show", "u", "--json"),
+    ("hook", "show", "x"), ("hook", "show", ""), ("hook", "pause", "h", "--reason", "r"), ("hook", "pause", "x"),
+    ("hook", "resume", "h", "--json"), ("hook", "resume", "u", "--skip"), ("hook", "resume", "x"),
+    ("hook", "test", "h"), ("hook", "test", "u", "--event", '{"event":"failed","job":"j"}', "--json"),
+    ("hook", "test", "u", "--event", '{"event":"none"}'), ("hook", "test", "x"), ("config", "set", "events", "none"),
+    ("hook", "apply", "h.toml", "--dry-run", "--json"), ("hook", "apply", "h.toml"),
+    ("hook", "apply", "h.toml", "--json"), ("hook", "apply", "s.toml"), ("hook", "remove", "h"),
+    ("hook", "remove", "u", "m", "--json"), ("hook", "remove", "h"), ("config", "set", "events", "none"),
+    ("hook", "add", "h", "--on", "dead", "cat"), ("config", "unset", "events"),
     ("stats",), ("stats", "--by", "hour", "--queue", "q"), ("stats", "--since", "tomorrow"),
     ("stats", "--since", "1h", "--until", "2h", "--json"),
     ("doctor",),
@@ -117,6 +132,16 @@ not_on = [2030-01-01]
 start = 2026-01-01T10:00:00
 argv = ["true"]
 paused = true
+""",
+    "h.toml": """
+[hook.h]
+on = ["dead", "failed"]
+where = "queue:mail"
+command = "cat"
+[hook.m]
+on = "dead"
+url = "http://127.0.0.1:9/"
+timeout = "5s"
 """,
     "empty.toml": 'owner = "ops"\n',
     "wrong.toml": '[schedule.w]\nwhen = "@daily"\n',

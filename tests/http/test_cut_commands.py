@@ -82,6 +82,12 @@ CASES = (
     of("schedule remove busy --cancel", "DELETE /v1/schedules/busy"),
     of("schedule remove busy --cancel", "POST /v1/jobs/busy"),
     of("schedule apply schedules.toml", "POST /v1/schedules/apply"),
+    of("hook add new --on dead cat", "PUT /v1/hooks/new"),
+    of("hook pause note --reason repair", "POST /v1/hooks/note/pause"),
+    of("hook resume still --skip", "POST /v1/hooks/still/resume"),
+    of("hook test note", "POST /v1/hooks/note/test"),
+    of("hook remove note", "DELETE /v1/hooks/note"),
+    of("hook apply hooks.toml", "PUT /v1/hooks/note"),
     of("import f", "POST /v1/import"),
     of("token create wall --scope view", "POST /v1/tokens"),
     of("token revoke old", "DELETE /v1/tokens/old"),
@@ -95,7 +101,7 @@ OTHERWISE = (ENQUEUE, IMPORT, CREATE, ROTATE)
 READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
     "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
-    "schedule diff", "schedule export", "export", "operation list",
+    "schedule diff", "schedule export", "export", "operation list", "hook list", "hook show",
     "operation show", "operation wait", "stats",
 }  # fmt: skip
 """Commands that change nothing."""
@@ -155,6 +161,9 @@ class Scene:
         for name, paused in (("night", False), ("paused", True), ("busy", False)):
             given = {"when": "@daily", "job": {"command": f"make {name}"}}
             queue.schedules().add(name, given, timezone="UTC", paused=paused)
+        for name in ("note", "still"):
+            queue.hooks().add(name, {"on": "dead", "job": {"command": f"cat {name}"}})
+        queue.hooks().pause("still")
         queue.schedules().run("busy")
         queue.schedules().edit("busy", {}, {"command": "make more"})  # a second run is another job to `state`
 
@@ -172,6 +181,12 @@ def settled(schedule: object) -> object:
     return [schedule.get(name) for name in shown], bool(schedule.get("paused")), len(schedule.get("open", ()))
 
 
+def opened(hook: object) -> object:
+    """What a command may change of a hook, without times and cursors."""
+    assert isinstance(hook, dict)
+    return hook.get("on"), hook.get("job"), bool(hook.get("paused")), "removed" in hook
+
+
 def state(store: MemoryStore) -> tuple[Jobs, Tables, Orders]:
     """The jobs, the versions of the shared entries, and the instructions to workers."""
     found = store.find(Filter(), Page(limit=100)).jobs
@@ -181,6 +196,7 @@ def state(store: MemoryStore) -> tuple[Jobs, Tables, Orders]:
         name: {key: entry.value for key, entry in store.read_table(name).items()} for name in get_args(Table)
     }
     tables["schedules"] = {key: settled(value) for key, value in tables["schedules"].items()}
+    tables["hooks"] = {key: opened(value) for key, value in tables["hooks"].items()}
     tables["tokens"] = {key: len(value["secrets"]) for key, value in tables["tokens"].items()}  # type: ignore[index]
     begun: list[Any] = list(tables["operations"].values())
     known = sorted((each["request"]["verb"], each["state"], each["tally"]["changed"]) for each in begun)
@@ -199,6 +215,7 @@ def scene(
     monkeypatch.setattr(act, "FEW", 0)
     Path("jobs").write_text("echo 1\necho 2\n")
     Path("schedules.toml").write_text('[schedule.night]\nwhen = "@daily"\ncommand = "make tea"\n')
+    Path("hooks.toml").write_text('[hook.note]\non = ["failed"]\ncommand = "cat note"\n')
     Path("f").write_bytes(segment([in_state("completed", "new")], at=NOW))
     with cutting(int(front_door.public_url.rpartition(":")[2])) as cutter:
         monkeypatch.setenv("QUEUECTL_STORE", cutter.url)

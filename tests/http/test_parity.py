@@ -30,6 +30,8 @@ READS = {
     "schedule show nightly": "/v1/schedules/nightly",
     "schedule show nightly --next 2": "/v1/schedules/nightly?next=2",
     "schedule history nightly": "/v1/schedules/nightly/history",
+    "hook list": "/v1/hooks",
+    "hook show note": "/v1/hooks/note",
     "stats --since 2026-01-01T00:00:00Z --until 2026-01-02T00:00:00Z": (
         "/v1/stats?since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z"
     ),
@@ -64,6 +66,7 @@ def jobs(queue: LocalQueue) -> None:
     queue.create_token("board", ["view"])
     given = {"when": "@daily", "job": {"command": "true", "cwd": "/"}}
     queue.schedules().add("nightly", given, timezone="UTC")
+    queue.hooks().add("note", {"on": "dead", "job": {"command": "cat", "cwd": "/"}})
 
 
 def printed(words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:

@@ -48,6 +48,7 @@ BODIES: dict[str, Any] = {
     "POST /v1/schedules/apply": {"schedule": {"new": {"when": "@daily", "command": "true"}}},
     "POST /v1/schedules/diff": {"schedule": {"mail": {"when": "@hourly", "command": "true"}}},
     "POST /v1/schedules/preview": {"when": "@daily"},
+    "PUT /v1/hooks/{name}": {"on": ["failed"], "job": {"command": "cat"}},
     "POST /v1/import": segment([in_state("completed", "imported")], at=NOW),
     "POST /v1/tokens": {"name": "new", "scopes": ["view"]},
     "POST /v1/tokens/{name}/rotate": {"keep": "1h"},
@@ -147,6 +148,8 @@ def scene(queue: LocalQueue, state: ServerState, tmp_path: Any) -> Iterator[Scen
     for name in ("mail", "busy"):
         queue.schedules().add(name, {"when": "@daily", "job": {"command": "true"}}, timezone="UTC")
     queue.schedules().run("busy")
+    queue.set("events", "ends")
+    queue.hooks().add("mail", {"on": "dead", "job": {"command": "cat"}})
     queue.operate("hold", "queue:mail", id="w1")
     heartbeat(queue, "w1")
     faults = Faults()
@@ -227,6 +230,7 @@ CONFLICTS: dict[str, tuple[str | None, Any]] = {
     "POST /v1/workers/{id}/forget": ("w1", None),
     "POST /v1/schedules": (None, {"name": "mail", "when": "@hourly", "job": {"command": "true"}}),
     "POST /v1/schedules/{name}/run": ("busy", None),
+    "PUT /v1/hooks/{name}": (None, {"on": ["enqueued"], "job": {"command": "cat"}}),
     "POST /v1/tokens": (None, {"name": "mail", "scopes": ["view"]}),
     "POST /v1/import": (None, segment([in_state("completed", "a", content="other")], at=NOW)),
 }

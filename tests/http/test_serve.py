@@ -18,7 +18,8 @@ from facts import eventually
 from http_process import Home, UnixConnection, answer
 from queuectl.http.problem import Refusal
 from queuectl.http.read_only_queue import read_only
-from queuectl.http.restricted_queue import READS, SCHEDULE_READS
+from queuectl.http.restricted_queue import HOOK_READS, READS, SCHEDULE_READS
+from queuectl.service.hooks.api import Hooks
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
 from queuectl.service.schedules.api import Schedules
@@ -307,7 +308,7 @@ def test_a_queue_that_only_reads_has_no_other_methods(queue: LocalQueue) -> None
     writing = (
         {name for name in vars(Queue) if not name.startswith("_")}
         - READS
-        - {"close", "create", "schedules", "transfer"}
+        - {"close", "create", "schedules", "hooks", "transfer"}
     )
     assert "enqueue" in writing
     for name in writing:
@@ -320,3 +321,8 @@ def test_a_queue_that_only_reads_has_no_other_methods(queue: LocalQueue) -> None
             getattr(only.schedules(), name)
     with pytest.raises(Refusal, match="only reads"):
         _ = only.transfer().read
+    changes = {name for name in vars(Hooks) if not name.startswith("_")} - HOOK_READS
+    assert {"add", "put", "pause", "resume", "test", "remove", "apply"} <= changes
+    for name in changes:
+        with pytest.raises(Refusal, match="only reads"):
+            getattr(only.hooks(), name)

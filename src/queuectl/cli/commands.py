@@ -107,6 +107,20 @@ COMMANDS: dict[str, Command] = {
         Command("schedule diff", "what an apply would change", "schedule_file", "diff"),
         Command("schedule export", "print a file of schedules", "schedule_file", "export"),
         Command("schedule import", "print a crontab as a file of schedules", "schedule_file", "import_"),
+        Command(
+            "hook add",
+            "run a command or call a URL when something happens to jobs",
+            "hook",
+            "add",
+            creates=True,
+        ),
+        Command("hook list", "hooks with their counts, and which ones fail", "hook", "list_"),
+        Command("hook show", "everything about a hook", "hook", "show"),
+        Command("hook pause", "add no more jobs for events", "hook_act", "pause"),
+        Command("hook resume", "go on with the events of the pause", "hook_act", "resume"),
+        Command("hook test", "deliver a made-up event", "hook_act", "test"),
+        Command("hook remove", "remove hooks; their jobs stay", "hook_act", "remove"),
+        Command("hook apply", "add and change hooks as in a file", "hook", "apply", creates=True),
         Command("config list", "all settings", "config", "list_"),
         Command("config get", "one setting", "config", "get"),
         Command("config set", "write a shared setting", "config", "set_", creates=True),
@@ -140,7 +154,7 @@ ALIASES = {
 }
 
 TO_COME = (
-    "batch", "limit", "hook", "result", "top", "move",
+    "batch", "limit", "result", "top", "move",
     "dashboard",
 )  # fmt: skip
 OPTIONS_TO_COME = {"--where": ("logs",)}
@@ -183,5 +197,5 @@ MEANT = {
 
 
 def groups() -> Iterator[str]:
-    """The first words of two-word commands: dlq, operation, worker, queue, schedule, config, token."""
+    """The first words of two-word commands: dlq, operation, worker, queue, schedule, hook, config, token."""
     return iter(dict.fromkeys(words.split()[0] for words in COMMANDS if " " in words))

@@ -134,7 +134,7 @@ def _set(settings: _Settings, name: str, value: str, timezone: str) -> Iterator[
 def _mail(value: str) -> str:
     return (
         f"MAILTO={value}: queuectl sends no mail. A hook does, for jobs that are dead:\n"
-        f"""queuectl hook add mail --on dead -- sh -c 'mail -s "dead: $QUEUECTL_EVENT_JOB" {value}'"""
+        f"queuectl hook add mail --on dead -- mail -s dead {value}"
     )
 
 

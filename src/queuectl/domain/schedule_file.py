@@ -145,8 +145,13 @@ def export(schedules: Iterable[Schedule]) -> str:
 
 def write_table(name: str, entry: FileEntry, owner: str | None = None) -> str:
     """The table of one schedule. Fields with their default, and the owner of the file, are left out."""
-    lines = [f"{key} = {_value(value)}" for key, value in _shown(entry, owner)]
-    return "\n".join([f"[schedule.{_key(name)}]", *lines, ""])
+    return toml_table("schedule", name, dict(_shown(entry, owner)))
+
+
+def toml_table(kind: str, name: str, fields: Mapping[str, Any]) -> str:
+    """A table `[KIND.NAME]` of a TOML file with these fields, whose keys are written as they are."""
+    lines = [f"{key} = {_value(value)}" for key, value in fields.items()]
+    return "\n".join([f"[{kind}.{_key(name)}]", *lines, ""])
 
 
 def _shown(entry: FileEntry, owner: str | None) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from queuectl.http.problem import Refusal
-from queuectl.http.restricted_queue import READS, ReadSchedules
+from queuectl.http.restricted_queue import HOOK_READS, READS, SCHEDULE_READS, ReadsOnly
 from queuectl.service.queue import Queue
 from queuectl.service.transfer.running import Transfer
 
@@ -35,9 +35,13 @@ class ReadOnlyQueue:
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
 
-    def schedules(self) -> ReadSchedules:
+    def schedules(self) -> ReadsOnly:
         """Schedules for reading."""
-        return ReadSchedules(self._queue.schedules(), _refusal)
+        return ReadsOnly(self._queue.schedules(), SCHEDULE_READS, _refusal)
+
+    def hooks(self) -> ReadsOnly:
+        """Hooks for reading."""
+        return ReadsOnly(self._queue.hooks(), HOOK_READS, _refusal)
 
     def transfer(self) -> ReadTransfer:
         """Exports."""

@@ -16,6 +16,7 @@ from queuectl.domain.queue import QueueChange
 from queuectl.domain.where import Where, parse
 from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
+from queuectl.service.hooks.api import Hooks
 from queuectl.service.matching import Wanted
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
@@ -30,6 +31,7 @@ READS = frozenset(
         "await_operation", "stats", "events",
     )
 )  # fmt: skip
+HOOK_READS = frozenset(("all", "show"))
 SCHEDULE_READS = frozenset(("all", "show", "history", "compare", "named"))
 LIVING = frozenset(STATES) - TERMINAL
 CANCELLED: frozenset[State] = frozenset(("cancelled",))
@@ -44,15 +46,17 @@ def restricted(queue: Queue, caller: Caller) -> Queue:
     return queue if caller.queues is None else cast(Queue, RestrictedQueue(queue, caller))
 
 
-class ReadSchedules:
-    """`Schedules`, of which every method that does not read is refused."""
+class ReadsOnly:
+    """`Schedules` or `Hooks`, of which every method that does not read is refused."""
 
-    def __init__(self, schedules: Schedules, refusal: Callable[[str], QueuectlError]) -> None:
-        self._schedules, self._refusal = schedules, refusal
+    def __init__(
+        self, entries: Schedules | Hooks, reads: frozenset[str], refusal: Callable[[str], QueuectlError]
+    ) -> None:
+        self._entries, self._reads, self._refusal = entries, reads, refusal
 
     def __getattr__(self, name: str) -> Any:
-        if name in SCHEDULE_READS:
-            return getattr(self._schedules, name)
+        if name in self._reads:
+            return getattr(self._entries, name)
         raise self._refusal(name)
 
 
@@ -69,7 +73,13 @@ class RestrictedQueue:
 
     def schedules(self) -> Any:
         """The schedules, which this caller may only read, because a schedule can enqueue into any queue."""
-        return ReadSchedules(self._queue.schedules(), lambda name: self._forbidden(f"{name} schedules"))
+        return ReadsOnly(
+            self._queue.schedules(), SCHEDULE_READS, lambda name: self._forbidden(f"{name} schedules")
+        )
+
+    def hooks(self) -> Any:
+        """The hooks, which this caller may only read, because a hook is told of jobs of all queues."""
+        return ReadsOnly(self._queue.hooks(), HOOK_READS, lambda name: self._forbidden(f"{name} hooks"))
 
     def enqueue(self, requests: Sequence[JobRequest], **options: Any) -> Any:
         """Refuse all requests if one is for another queue."""

@@ -183,6 +183,27 @@ _SCHEDULE = an_object(
         "version": COUNT,
     }
 )
+_HOOK = an_object(
+    {
+        "name": TEXT,
+        "on": a_list(TEXT),
+        "where": or_null(TEXT),
+        "job": or_null(_ANY_OBJECT),
+        "url": or_null(TEXT),
+        "secret": or_null(TEXT),
+        "headers": {"type": "object", "additionalProperties": TEXT},
+        "timeout": or_null(SECONDS),
+        "proxy": or_null(TEXT),
+        "paused": or_null(an_object({"by": TEXT, "at": INSTANT, "reason": or_null(TEXT)})),
+        "matched": COUNT,
+        "delivered": COUNT,
+        "created_at": INSTANT,
+        "failing_since": or_null(INSTANT),
+        "gap": or_null(INSTANT),
+        "cursor": TEXT,
+        "version": COUNT,
+    }
+)
 _DECISION = an_object(
     {
         "instant": INSTANT,
@@ -293,6 +314,8 @@ SCHEMAS: dict[str, Schema] = {
     "SettingDocument": a_document(setting=_SETTING),
     "Schedules": a_document(schedules=a_list(_SCHEDULE), unreadable=a_list(TEXT)),
     "ScheduleDocument": a_document(schedule=_SCHEDULE),
+    "Hooks": a_document(hooks=a_list(_HOOK), unreadable=a_list(TEXT)),
+    "HookDocument": a_document(hook=_HOOK),
     "AddedSchedule": a_document(schedule=_SCHEDULE, existing=FLAG),
     "Difference": a_document(
         dry_run=FLAG,

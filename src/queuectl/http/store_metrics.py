@@ -64,6 +64,7 @@ def _of_store(vitals: Vitals) -> Iterator[Samples | Metric]:
         "How long the schedule has been due that is due for the longest time; 0 if no schedule is due",
         (vitals.now - vitals.late).total_seconds() if vitals.late else 0,
     )
+    yield gauge("queuectl_hooks_failing", "Hooks whose newest attempt failed", vitals.failing)
     yield from _of_queues(vitals)
     yield from _of_workers(vitals)
 

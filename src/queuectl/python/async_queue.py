@@ -30,6 +30,7 @@ from queuectl.service.following import start_of
 from queuectl.service.queue import Queue as FrontDoor
 
 if TYPE_CHECKING:
+    from queuectl.python.async_hooks import AsyncHooks
     from queuectl.python.async_schedules import AsyncSchedules
 
 P = ParamSpec("P")
@@ -156,6 +157,13 @@ class AsyncQueue:
         from queuectl.python.async_schedules import AsyncSchedules
 
         return AsyncSchedules(self._queue.schedules, self._run)
+
+    @property
+    def hooks(self) -> "AsyncHooks":
+        """The hooks of this queue: `Queue.hooks`, with methods that are awaited."""
+        from queuectl.python.async_hooks import AsyncHooks
+
+        return AsyncHooks(self._queue.hooks, self._run)
 
     @described_as(Queue.enqueue_many)
     async def enqueue_many(

@@ -35,6 +35,7 @@ from queuectl.service.queue import Queue as FrontDoor
 from queuectl.service.request.fields import After, JobRequest
 
 if TYPE_CHECKING:
+    from queuectl.python.hooks import Hooks
     from queuectl.python.schedules import Schedules
 
 COMMIT = 1000
@@ -254,6 +255,13 @@ class Queue(Changes, Operations, Administration, Transfers):
         from queuectl.python.schedules import Schedules
 
         return Schedules(self._open)
+
+    @property
+    def hooks(self) -> "Hooks":
+        """The hooks of this queue: `queue.hooks.add("ops", "dead", "mail ops@example.org")`."""
+        from queuectl.python.hooks import Hooks
+
+        return Hooks(self._open)
 
     def _request(self, opened: FrontDoor, command: Command | None, fields: Mapping[str, Any]) -> JobRequest:
         after = fields.get("after")

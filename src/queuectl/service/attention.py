@@ -44,6 +44,7 @@ def attention(store: Store, found: Status, unused: "Unused | None" = None) -> li
         *_stopped(found),
         *_unreadable(known(store)),
         *_schedules(store, found),
+        *_hooks(store, found),
         *_clocks(found),
         *_variables(unused, found.url),
     ]
@@ -142,6 +143,16 @@ def _schedules(store: Store, found: Status) -> list[Attention]:
     )  # imported here, because most queues have no schedules
 
     return problems(entries, found.now)
+
+
+def _hooks(store: Store, found: Status) -> list[Attention]:
+    entries = store.read_table("hooks")
+    if not entries:
+        return []
+    from queuectl.domain.hook import QUEUE
+    from queuectl.service.hooks.problems import problems  # imported here, because most queues have no hooks
+
+    return list(problems(entries, found, is_served=bool(serving(found.workers, QUEUE))))
 
 
 def _until(job: Job) -> datetime:

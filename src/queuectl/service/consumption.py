@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from queuectl.config import Settings
+from queuectl.domain.hook import hook_of
 from queuectl.domain.job import Job
 from queuectl.domain.operation import OperationState
 from queuectl.domain.queue import QueueSettings
@@ -35,6 +36,7 @@ class Vitals(Struct, frozen=True):
     enqueued    the highest job number that was assigned
     operations  the number of operations that are carried on behind, and of those that ended lately, by state
     unconsumed  a sentence for each queue whose due jobs are not consumed
+    failing     the number of hooks whose newest attempt failed
     late        since when the schedule has been due that is due for the longest time; None if none is
     """
 
@@ -44,6 +46,7 @@ class Vitals(Struct, frozen=True):
     enqueued: int
     operations: Mapping[OperationState, int]
     unconsumed: Sequence[str]
+    failing: int = 0
     late: datetime | None = None
 
 
@@ -60,8 +63,14 @@ def vitals(store: Store, settings: Settings) -> Vitals:
         enqueued=store.last_number(),
         operations=Counter(each.state for each in operations.all_of(store)),
         unconsumed=list(unconsumed(queues, workers, expired, now, grace(settings.lease))),
+        failing=_failing(store),
         late=_late(store, now),
     )
+
+
+def _failing(store: Store) -> int:
+    hooks = (hook_of(name, entry.value) for name, entry in store.read_table("hooks").items())
+    return sum(hook is not None and hook.failing_since is not None for hook in hooks)
 
 
 def _late(store: Store, now: datetime) -> datetime | None:

@@ -22,6 +22,7 @@ from queuectl.service import enqueueing
 from queuectl.service.enqueueing import Enqueued, Enqueuer
 from queuectl.service.local_figures import LocalFigures
 from queuectl.service.local_operations import LocalOperations
+from queuectl.service.local_tables import LocalTables
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.request.spec import Defaults, working_directory
 from queuectl.service.settings import Sources
@@ -42,13 +43,12 @@ if TYPE_CHECKING:
     from queuectl.service.queue import Queue
     from queuectl.service.queue_status import QueueStatus
     from queuectl.service.registry import Silence
-    from queuectl.service.schedules.api import Schedules
     from queuectl.service.status import Status
     from queuectl.service.transfer.running import Transfer
     from queuectl.service.worker_status import WorkerStatus
 
 
-class LocalQueue(LocalOperations, LocalFigures):
+class LocalQueue(LocalOperations, LocalFigures, LocalTables):
     """A `Queue` on a store.
 
     entries     the store's settings, if they were read just now; used once
@@ -365,11 +365,6 @@ class LocalQueue(LocalOperations, LocalFigures):
 
         silent = registry.silence(self._store, worker)
         return silent, registry.forget(self._store, silent, self._store.now())
-
-    def schedules(self) -> "Schedules":
-        from queuectl.service.schedules.local import LocalSchedules
-
-        return LocalSchedules(self._store, self._created, self.settings, user_and_host)
 
     def events(self) -> "Events":
         from queuectl.service.events import LocalEvents

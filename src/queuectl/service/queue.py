@@ -39,6 +39,7 @@ from queuectl.service.enqueueing import Enqueued
 from queuectl.service.events import Events
 from queuectl.service.explain import Explanation
 from queuectl.service.following import Output, Part, Position
+from queuectl.service.hooks.api import Hooks
 from queuectl.service.matching import Preview, Wanted
 from queuectl.service.operation import Operation, Selection
 from queuectl.service.queue_status import QueueStatus
@@ -315,6 +316,9 @@ class Queue(Protocol):
 
     def schedules(self) -> Schedules:
         """The operations on schedules. Does not call the store."""
+
+    def hooks(self) -> Hooks:
+        """The operations on hooks. Does not call the store."""
 
     # Events
 

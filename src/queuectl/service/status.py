@@ -45,6 +45,7 @@ Kind = Literal[
     "unused_variables",
     "unreadable",
     "schedule",
+    "hook",
     "disk",
 ]
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from queuectl.service.events import Events
     from queuectl.service.explain import Explanation
     from queuectl.service.following import Output, Part, Position
+    from queuectl.service.hooks.api import Hooks
     from queuectl.service.matching import Wanted
     from queuectl.service.operation import Operation, Selection
     from queuectl.service.queue import Queue
@@ -359,6 +360,11 @@ class RemoteQueue(RemoteOperations):
         from queuectl.http.client.schedules import RemoteSchedules
 
         return RemoteSchedules(self._channel, self._sources.local, self.now)
+
+    def hooks(self) -> "Hooks":
+        from queuectl.http.client.hooks import RemoteHooks
+
+        return RemoteHooks(self._channel, self._sources.local)
 
     def tokens(self) -> "Sequence[Token]":
         from queuectl.http.client import tokens

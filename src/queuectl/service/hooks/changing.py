@@ -68,7 +68,7 @@ class Applied(Struct, frozen=True):
 
 def add(store: Store, name: str, definition: Definition) -> Added:
     """Add a hook for the events from now on. Raises Conflict if there is one of this name with other content."""
-    return _stored(store, name, definition, _refuse_other)
+    return _stored(store, name, definition, refuse_other)
 
 
 def put(store: Store, name: str, definition: Definition, version: int | None = None) -> Added:
@@ -87,9 +87,11 @@ def _stored(
     for _ in range(TRIES):
         entry = store.read_table("hooks", [name]).get(name, _ABSENT)
         known = None if entry is _ABSENT or is_removed(entry.value) else understood(name, entry)
-        refuse_other_entry(f"hook {name}", entry if known else None, version)
         if known and definition_of(known) == definition_of(definition):
-            return Added(known, existing=True)
+            return Added(
+                known, existing=True
+            )  # also in another version: the reply to the same put may be lost
+        refuse_other_entry(f"hook {name}", entry if known else None, version)
         refuse_unwritten(definition.on, shared_settings(store).events)
         made = replace(check(known), **definition_of(definition)) if known else _new(store, name, definition)
         if store.swap([Swap("hooks", name, entry_of(made), entry.version)])[0]:
@@ -103,28 +105,32 @@ def _new(store: Store, name: str, definition: Definition) -> Hook:
     )
 
 
-def _refuse_other(known: Hook) -> Hook:
+def refuse_other(known: Hook) -> Hook:
+    """Raise Conflict, because there is this hook with other content."""
     raise Conflict(
         f"there is a hook {known.name} with other content",
         f"queuectl hook show {known.name} shows it; to replace it: queuectl hook remove {known.name}",
     )
 
 
+def differing(known: Mapping[str, Hook], wanted: Mapping[str, Definition]) -> Applied:
+    """Which of these hooks an apply adds and replaces."""
+    added = [name for name in wanted if name not in known]
+    same = [
+        name for name in wanted if name in known and definition_of(known[name]) == definition_of(wanted[name])
+    ]
+    changed = [name for name in wanted if name in known and name not in same]
+    return Applied(tuple(added), tuple(changed), tuple(same))
+
+
 def apply(store: Store, wanted: Mapping[str, Definition], *, dry_run: bool = False) -> Applied:
     """Add and replace hooks. Other hooks stay. Returns what was changed, or would be changed."""
-    added, changed, unchanged = list[str](), list[str](), list[str]()
-    entries = store.read_table("hooks")
-    for name, definition in wanted.items():
-        known = hook_of(name, entries[name].value) if name in entries else None
-        if known is None:
-            added.append(name)
-        elif definition_of(known) == definition_of(definition):
-            unchanged.append(name)
-        else:
-            changed.append(name)
-    for name in () if dry_run else (*added, *changed):
+    entries = store.read_table("hooks", list(wanted))
+    known = {name: understood(name, each) for name, each in entries.items() if not is_removed(each.value)}
+    found = differing(known, wanted)
+    for name in () if dry_run else (*found.added, *found.changed):
         put(store, name, wanted[name])
-    return Applied(tuple(added), tuple(changed), tuple(unchanged))
+    return found
 
 
 def pause(store: Store, name: str, *, by: str, reason: str | None = None) -> Hook:

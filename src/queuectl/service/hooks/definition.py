@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from queuectl.config import Settings, nearest
 from queuectl.domain.event import Kind
-from queuectl.domain.hook import FIELDS, Definition, definition_of
+from queuectl.domain.hook import FIELDS, Definition, check_hook_name, definition_of
 from queuectl.domain.instant import EARLIEST
 from queuectl.domain.quantity import format_duration, parse_duration, seconds
 from queuectl.domain.where import parse
@@ -198,14 +198,26 @@ def _wrong(field: str, what: str, hint: str | None = None) -> InvalidInput:
     return error
 
 
-def file_tables(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The fields of each hook in a file: tables `[hook.NAME]`, in which every other key belongs to the job."""
+def named_definitions(
+    document: Mapping[str, Any], *, settings: Settings, cwd: str | None
+) -> dict[str, Definition]:
+    """The hooks of a file, all checked: tables `[hook.NAME]`, in which every other key belongs to the job."""
     if unknown := document.keys() - {"hook"}:
         raise InvalidInput(f"{min(unknown)}: a file of hooks has no such key", "it has [hook.NAME]")
     tables = document.get("hook") or {}
-    if not isinstance(tables, Mapping) or not all(isinstance(each, Mapping) for each in tables.values()):
+    if not isinstance(tables, Mapping):
         raise InvalidInput("hook: is not a table of hooks", "write [hook.NAME]")
-    return {name: _fields(table) for name, table in tables.items()}
+    return {name: _named(name, table, settings, cwd) for name, table in tables.items()}
+
+
+def _named(name: str, table: Any, settings: Settings, cwd: str | None) -> Definition:
+    try:
+        check_hook_name(name)
+        if not isinstance(table, Mapping):
+            raise InvalidInput("is not a table", f"write [hook.{name}]")
+        return define(_fields(table), settings=settings, cwd=cwd)
+    except InvalidInput as error:
+        raise InvalidInput(f"hook.{name[:80]}: {error.message}", error.hint) from error
 
 
 def _fields(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ EVENTS, SECONDS = 1000, 60.0
 Told = tuple[str, Event]
 
 
-class Place(Struct, frozen=True):
+class Position(Struct, frozen=True):
     """How far this worker has read for a version of an entry: the cursor, the number of events, and since when."""
 
     version: int
@@ -60,12 +60,12 @@ class Delivering:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._places: dict[str, Place] = {}
+        self._positions: dict[str, Position] = {}
 
     def step(self, now: float) -> Step:
         """Decide the next events of each hook. `now`: seconds of any steady clock."""
         entries = self._store.read_table("hooks")
-        self._places = {name: place for name, place in self._places.items() if name in entries}
+        self._positions = {name: position for name, position in self._positions.items() if name in entries}
         look = _Look(self._store)
         steps = [
             self._serve(look, hook, entry.version, now)
@@ -76,27 +76,29 @@ class Delivering:
         return Step(sum(step.jobs for step in steps), any(step.more for step in steps), notes)
 
     def _serve(self, look: "_Look", hook: Hook, version: int, now: float) -> Step:
-        place = self._places.get(hook.name)
-        if place is None or place.version != version:
-            place = Place(version, hook.cursor, 0, now)
-        page = look.page(place.cursor)
+        position = self._positions.get(hook.name)
+        if position is None or position.version != version:
+            position = Position(version, hook.cursor, 0, now)
+        page = look.page(position.cursor)
         try:
             jobs, decided, cursor = look.decide(hook, page)
         except InvalidInput as error:  # a filter or a template that only a newer program understands
             return Step(0, False, (f"hook {hook.name} is left alone: {error.message}",))
         after = hook.after(decided, cursor, len(jobs), look.now if page.gap else None)
-        place = Place(version, cursor, place.events + len(decided), place.since if place.events else now)
-        is_old = place.events >= EVENTS or (place.events and now - place.since >= SECONDS)
+        position = Position(
+            version, cursor, position.events + len(decided), position.since if position.events else now
+        )
+        is_old = position.events >= EVENTS or (position.events and now - position.since >= SECONDS)
         more = len(page.events) == STEP or cursor != page.next
         if not is_old and replace(after, cursor=hook.cursor) == hook:
-            self._places[hook.name] = place
+            self._positions[hook.name] = position
             return Step(0, more)
         return self._write(look, hook, after, version, jobs, more=more)
 
     def _write(
         self, look: "_Look", hook: Hook, after: Hook, version: int, jobs: tuple[Job, ...], *, more: bool
     ) -> Step:
-        self._places.pop(hook.name, None)
+        self._positions.pop(hook.name, None)
         crashpoint.reach("before_hook")
         swap = Swap("hooks", hook.name, entry_of(after), version, adding=jobs, telling=events_of(jobs))
         stored = self._store.swap([swap])[0]

@@ -67,12 +67,8 @@ class LocalHooks:
         changing.remove(self._store, name, version=version)
 
     def apply(self, document: Mapping[str, Any], *, dry_run: bool = False) -> Applied:
-        wanted = dict[str, Definition]()
-        for name, given in definition.file_tables(document).items():
-            try:
-                wanted[name] = self._defined(name, given)
-            except InvalidInput as error:
-                raise InvalidInput(f"hook.{name[:80]}: {error.message}", error.hint) from error
+        settings, cwd = self._settings(), working_directory()
+        wanted = definition.named_definitions(document, settings=settings, cwd=cwd)
         return changing.apply(self._store if dry_run else self._created(), wanted, dry_run=dry_run)
 
     def _defined(self, name: str, given: Mapping[str, Any]) -> Definition:
