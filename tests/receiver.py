@@ -4,12 +4,13 @@ import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-HANG_UP, SILENCE = 0, -1
-"""Instead of a status: close the connection without an answer, or answer nothing until the end of the test."""
+HANG_UP, SILENCE, DRIP = 0, -1, -2
+"""Instead of a status: close the connection without an answer; until the end of the test answer nothing, or byte by
+byte without an end."""
 
 
 class Received(NamedTuple):
@@ -47,6 +48,10 @@ class Receiver:
                 status, more = receiver.answers.pop(0) if receiver.answers else (204, {})
                 if status == SILENCE:
                     receiver.ending.wait(60)
+                if status == DRIP:
+                    with suppress(OSError):  # the client has hung up
+                        while not receiver.ending.wait(0.05):
+                            self.wfile.write(b"H")
                 if status <= 0:
                     self.close_connection = True
                     return

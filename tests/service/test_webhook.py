@@ -20,7 +20,7 @@ from http_process import self_signed
 from queuectl.errors import CommandFailed
 from queuectl.service.hooks.retry_after import MOST, line, retry_after
 from queuectl.service.hooks.webhook import Delivery, deliver, signature
-from receiver import HANG_UP, SILENCE, Received, Receiver
+from receiver import DRIP, HANG_UP, SILENCE, Received, Receiver
 
 KEY = b"a key of 24 random bytes"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -149,8 +149,9 @@ class TestBadReceivers:
         with pytest.raises(CommandFailed, match="no answer"):
             sent(receiver)
 
-    def test_a_receiver_that_is_slow(self, receiver: Receiver) -> None:
-        receiver.answers.append((SILENCE, {}))
+    @pytest.mark.parametrize("how", [SILENCE, DRIP])
+    def test_a_receiver_that_is_slow(self, receiver: Receiver, how: int) -> None:
+        receiver.answers.append((how, {}))
         watch = Stopwatch()
         with pytest.raises(CommandFailed, match=r"no answer from 127\.0\.0\.1"):
             sent(receiver, timeout=timedelta(milliseconds=300))
