@@ -1,35 +1,23 @@
-"""Events: written with the change or not at all, in the order of the changes, and read by cursor without a gap.
-
-`KEEPING` are the kinds of stores that keep events. A driver that begins to keep them adds its kinds there.
-"""
+"""Events: written with the change or not at all, in the order of the changes, and read by cursor without a gap."""
 
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from contract.grounds import GROUNDS, Ground, SteppedClock, ground_of, race
+from contract.grounds import Ground, SteppedClock, race
 from factories import LEASE, NOW, in_state, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.event import Actor, Event, between
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.errors import InvalidInput, StoreUnusable
+from queuectl.errors import InvalidInput
 from queuectl.store.driver import codec
 from queuectl.store.protocol import EventPage, Saved, Store, Swap
 
-KEEPING = ("memory", "sqlite", "postgres", "pooled", "mongodb", "replicas")
 FAR = timedelta(days=9999)
-
-
-@pytest.fixture(params=KEEPING)
-def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
-    """A database of each kind that keeps events."""
-    with ground_of(request.param, tmp_path, request.getfixturevalue) as ground:
-        yield ground
 
 
 def add(store: Store, *jobs: Job) -> list[Job]:
@@ -383,16 +371,3 @@ def test_an_event_that_cannot_be_decoded_is_omitted() -> None:
     newer = line.replace("job.held", "job.dreamt")
     rows = [("1", 5, 7, line), ("2", 5, 7, newer), ("3", 5, 7, "{"), ("4", 5, None, line)]
     assert [(cursor, event.number) for cursor, event in codec.events(rows)] == [("1", 7), ("4", 0)]
-
-
-@pytest.mark.doubles
-@pytest.mark.parametrize("kind", sorted(set(GROUNDS) - set(KEEPING)))
-def test_a_store_without_events_says_so(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    with ground_of(kind, tmp_path, request.getfixturevalue) as ground:
-        store = ground.open()
-        add(store, new_job("a"))
-        with pytest.raises(StoreUnusable, match="keeps no events yet"):
-            store.read_events(None, 10)
-        with pytest.raises(StoreUnusable, match="keeps no events yet"):
-            store.event_cursor(None)
-        assert store.trim_events(NOW + FAR, 0, 10) == 0

@@ -1,22 +1,19 @@
-"""Hooks on each store that keeps events: each event adds one job, whatever dies and whoever is faster."""
+"""Hooks: each event adds one job, whatever dies and whoever is faster."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from contract.grounds import GROUNDS, Ground, ground_of, race
-from contract.test_events import KEEPING
+from contract.grounds import Ground, race
 from factories import LEASE, new_job, report
 from queuectl.domain import lifecycle
 from queuectl.domain.event import between
 from queuectl.domain.hook import GONE, Hook
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
-from queuectl.errors import Changed, Conflict, NotFound, StoreUnusable
+from queuectl.errors import Changed, Conflict, NotFound
 from queuectl.service.hooks import changing, delivering, reading
 from queuectl.service.hooks.definition import define
 from queuectl.service.hooks.delivering import Delivering
@@ -25,13 +22,6 @@ from queuectl.store.protocol import Store, Swap
 from service.conftest import settings_of
 
 FAR = timedelta(days=9999)
-
-
-@pytest.fixture(params=KEEPING)
-def ground(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ground]:
-    """A database of each kind that keeps events."""
-    with ground_of(request.param, tmp_path, request.getfixturevalue) as ground:
-        yield ground
 
 
 def add_hook(store: Store, name: str = "h", **given: Any) -> Hook:
@@ -365,15 +355,3 @@ def test_a_hook_of_a_newer_program_is_left_alone(store: Store) -> None:
     assert serve(store) == 0
     assert reading.every(store) == ([], ["h"])
     changing.remove(store, "h")
-
-
-@pytest.mark.doubles
-@pytest.mark.parametrize("kind", sorted(set(GROUNDS) - set(KEEPING)))
-def test_a_store_without_events_refuses_hooks(
-    kind: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    with (
-        ground_of(kind, tmp_path, request.getfixturevalue) as ground,
-        pytest.raises(StoreUnusable, match="keeps no events yet"),
-    ):
-        add_hook(ground.open())

@@ -17,6 +17,7 @@ from contract.grounds import SteppedClock
 from factories import LEASE, NOW, new_job, report, statuses
 from facts import eventually
 from queuectl.domain import lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
@@ -108,6 +109,30 @@ def lost_claim(pair: Pair, store: RedisStore) -> Job:
     assert claimed.id == "b"
     pair.promote()
     return claimed
+
+
+def test_a_reader_of_lost_events_gets_all_later_ones_and_a_gap(pair: Pair, store: RedisStore) -> None:
+    jobs = [new_job(f"c{n}") for n in range(5)]
+    events = [between(None, job) for job in jobs]
+    store.add(jobs[:2], events[:2])
+    kept = store.event_cursor(None)
+    pair.caught_up()
+    pair.part()
+    store.add(jobs[2:4], events[2:4])
+    lost = store.event_cursor(None)
+    pair.promote()
+    page = store.read_events(lost, 10)
+    assert (page.events, page.next, page.gap) == ([], kept, True)
+    assert store.read_events(kept, 10).gap is False
+    store.add(jobs[4:], events[4:])
+    for cursor, gap in ((lost, True), (kept, False), (page.next, False)):
+        page = store.read_events(cursor, 10)
+        assert ([event.job for _, event in page.events], page.gap) == (["c4"], gap)
+    assert milliseconds(page.next) > milliseconds(lost) + 16 * 60_000, "the clock of the server may be behind"
+
+
+def milliseconds(cursor: str) -> int:
+    return int(cursor.partition("-")[0])
 
 
 def test_the_store_continues_at_the_same_address(pair: Pair, store: RedisStore) -> None:

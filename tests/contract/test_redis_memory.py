@@ -12,10 +12,11 @@ from contract.grounds import RedisGround
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
 from queuectl.domain import lifecycle
+from queuectl.domain.event import Actor, between
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreUnavailable
-from queuectl.store.protocol import AttemptRef, Entry, Swap
+from queuectl.store.protocol import Added, AttemptRef, Entry, Swap
 from queuectl.store.redis import RedisStore
 from servers.redis import RedisServer
 
@@ -39,7 +40,8 @@ def ground(server: RedisServer) -> Iterator[RedisGround]:
 def store(ground: RedisGround) -> RedisStore:
     """A handle on a queue: `a` is held by w1, `b` waits, `later` is delayed, and `z` has ended."""
     store = ground.open()
-    store.add([new_job("a"), in_state("completed", "z")])
+    store.add([in_state("completed", "z")])
+    adding(store, "a")
     store.claim("w1", (), 1, LEASE)
     store.add([new_job("b")])
     store.add([new_job("later", run_at=NOW + timedelta(minutes=30), priority=1000)])
@@ -68,9 +70,15 @@ def held(store: RedisStore) -> AttemptRef:
     return AttemptRef("a", store.get(["a"])["a"].attempt_id or "")
 
 
+def adding(store: RedisStore, *ids: str) -> list[Added]:
+    jobs = [new_job(id) for id in ids]
+    return store.add(jobs, [between(None, job) for job in jobs])
+
+
 def saving(store: RedisStore) -> Any:
     job = store.get(["a"])["a"]
-    return statuses(store.save([lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)]))
+    after = lifecycle.finish(job, report(now=NOW), now=NOW, random_number=0.5)
+    return statuses(store.save([after], [between(job, after)]))
 
 
 def saving_for_later(store: RedisStore) -> Any:
@@ -82,7 +90,7 @@ def saving_for_later(store: RedisStore) -> Any:
 
 def claiming_what_was_delayed(store: RedisStore) -> Any:
     store._given.step(hours=1)  # type: ignore[union-attr]
-    return [job.id for job in store.claim("w1", (), 1, LEASE)]
+    return [job.id for job in store.claim("w1", (), 1, LEASE, tell=True)]
 
 
 def writing_output(store: RedisStore) -> Any:
@@ -90,24 +98,27 @@ def writing_output(store: RedisStore) -> Any:
 
 
 GROWS: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
-    "add": (lambda store: [added.status for added in store.add([new_job("c"), new_job("d")])], ["added"] * 2),
+    "add": (lambda store: [added.status for added in adding(store, "c", "d")], ["added"] * 2),
     "write_output": (writing_output, set()),
     "instruct": (lambda store: store.instruct("w1", "drain"), True),
     "swap with a job": (
-        lambda store: store.swap([Swap("schedules", "s", {}, 0, adding=(new_job("e"),))]),
+        lambda store: store.swap(
+            [Swap("schedules", "s", {}, 0, adding=(job := new_job("e"),), telling=(between(None, job),))]
+        ),
         [True],
     ),
 }
 """Changes that may be refused, and their answers if memory is free."""
 GOES_ON: dict[str, tuple[Callable[[RedisStore], Any], Any]] = {
-    "claim": (lambda store: [job.id for job in store.claim("w1", (), 1, LEASE)], ["b"]),
+    "claim": (lambda store: [job.id for job in store.claim("w1", (), 1, LEASE, tell=True)], ["b"]),
     "renew": (lambda store: [job.id for job in store.renew("w1", [held(store)], LEASE)], ["a"]),
     "claim of what was delayed": (claiming_what_was_delayed, ["later"]),
     "save": (saving, ["accepted"]),
     "save of what is to be retried": (saving_for_later, ["accepted"]),
     "heartbeat": (lambda store: store.heartbeat(worker("w1")), None),
     "swap": (lambda store: store.swap([Swap("queues", "q", {"paused": False}, 1)]), [True]),
-    "purge": (lambda store: store.purge(Filter(), 9), ["z"]),
+    "purge": (lambda store: store.purge(Filter(), 9, tell=Actor()), ["z"]),
+    "trim of events": (lambda store: store.trim_events(NOW, 0, 9), 1),
     "forget": (lambda store: store.forget("w1"), None),
 }
 """Changes that must succeed, so that a full server can free memory and running commands are kept; with answers."""

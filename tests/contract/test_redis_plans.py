@@ -9,12 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from contract.grounds import RedisGround
 from contract.test_workers import worker
 from factories import LEASE, NOW, in_state, new_job, report, statuses
 from facts import TooSlow
 from queuectl.domain import lifecycle
+from queuectl.domain.event import between
 from queuectl.domain.job import Job, Parent
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Page
@@ -41,7 +43,8 @@ class Crowd:
         self.server = server
         self.store: Any = RedisStore(self.ground.url, durability="fast", clock=self.ground.clock)
         for start in range(0, count, 500):
-            self.store.add([_job(n) for n in range(start, start + 500)])
+            jobs = [_job(n) for n in range(start, start + 500)]
+            self.store.add(jobs, [between(None, replace(new_job(), id=job.id)) for job in jobs])
         self.store.add([new_job("parent", priority=1000), new_job("child", after=(Parent("parent"),))])
         self.store.heartbeat(worker("w1"))
 
@@ -92,7 +95,7 @@ def many(server: RedisServer, thorough: bool) -> Iterator[Crowd]:
 
 
 def _claim_and_finish(store: Any) -> None:
-    running = store.claim("w1", (), 10, LEASE)
+    running = store.claim("w1", (), 10, LEASE, tell=True)
     assert len(running) == 10
     held = [AttemptRef(job.id, job.lease.attempt_id) for job in running]
     running = store.renew("w1", held, LEASE)
@@ -158,6 +161,13 @@ WORKS: dict[str, Callable[[Any], Any]] = {
         store.read_table("settings"),
     ],
     "describe": lambda store: store.describe(),
+    "events": lambda store: [
+        store.read_events(None, 10),
+        store.read_events("1-1", 10),
+        store.event_cursor(NOW),
+        store.event_cursor(NOW + timedelta(days=1)),
+        store.trim_events(NOW, 10**6, 10),
+    ],
 }
 
 

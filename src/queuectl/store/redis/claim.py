@@ -18,7 +18,13 @@ from queuectl.store.redis.connect import Line
 def claim(line: Line, request: ClaimRequest, now: str, attempt_ids: AttemptIds, aside: SetAside) -> list[Job]:
     """Take the first due jobs, in order."""
     jobs, met = list[Job](), aside.met
-    wanted = (now, request.worker, codec.length(request.lease), msgspec.msgpack.encode(list(request.queues)))
+    wanted = (
+        now,
+        request.worker,
+        codec.length(request.lease),
+        msgspec.msgpack.encode(list(request.queues)),
+        "1" if request.tell else "",
+    )
     while len(jobs) < request.limit and not aside.is_enough(met):
         ids = attempt_ids.take(request.limit - len(jobs))
         taken, passed_over = line.run("claim", *wanted, *ids)

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from itertools import islice
 
-from queuectl.domain.event import Actor
+from queuectl.domain.event import Actor, deleted
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter
-from queuectl.store.redis import find
+from queuectl.store.redis import find, rows
 from queuectl.store.redis.connect import Line
 from queuectl.store.redis.write import AT_ONCE
 
 
-def purge(line: Line, wanted: Filter, limit: int, now: str, _tell: Actor | None = None) -> list[str]:
+def purge(line: Line, wanted: Filter, limit: int, now: str, tell: Actor | None = None) -> list[str]:
     """Delete ended jobs that match, longest ended first. Jobs that have not ended are never deleted."""
     found = oldest(line, wanted, limit)
-    gone = delete(line, found, now)
+    gone = delete(line, found, now, tell)
     return [job.id for job in found if job.number in gone]
 
 
@@ -30,7 +30,7 @@ def discard(line: Line, numbers: Sequence[int], now: str) -> list[int]:
     return [int(number) for number in line.run("discard", now, *words)] if words else []
 
 
-def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
+def delete(line: Line, jobs: Sequence[Job], now: str, tell: Actor | None) -> set[int]:
     """Delete these jobs, except jobs that have changed since they were read.
 
     Returns the numbers of the deleted jobs.
@@ -38,6 +38,11 @@ def delete(line: Line, jobs: Sequence[Job], now: str) -> set[int]:
     gone = set[int]()
     for start in range(0, len(jobs), AT_ONCE):
         batch = jobs[start : start + AT_ONCE]
-        words = [word for job in batch for word in (f"{job.number:016}", job.version)]
+        words = [word for job in batch for word in (f"{job.number:016}", job.version, deletion(job, tell))]
         gone |= {int(number) for number in line.run("purge", now, *words)}
     return gone
+
+
+def deletion(job: Job, tell: Actor | None) -> str:
+    """The event of the deletion of a job by this actor, as a script gets it. Empty if it is not told."""
+    return "" if tell is None else rows.line(deleted(job, tell))

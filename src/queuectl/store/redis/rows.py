@@ -5,12 +5,15 @@ change: those are one JSON text (`rest`). The spec is a field that is written on
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from queuectl.domain.event import Event
 from queuectl.domain.job import Job
 from queuectl.errors import UnreadableJob
 from queuectl.store.driver import codec
@@ -51,9 +54,9 @@ _pack = msgspec.msgpack.Encoder().encode
 _rests = msgspec.json.Decoder(list[Any])
 
 
-def new(job: Job) -> bytes:
-    """Pack a job for the script `add`."""
-    return _packed({**_changing(job), **_once(job)})
+def new(job: Job, event: Event | None = None) -> bytes:
+    """Pack a job for the script `add`, with its event."""
+    return _packed({**_changing(job), **_once(job), "event": _event(event)})
 
 
 def batches(packed: Sequence[bytes], count: int, size: int) -> Iterator[Sequence[bytes]]:
@@ -83,10 +86,24 @@ def _once(job: Job) -> dict[str, Any]:
     }
 
 
-def changed(job: Job) -> bytes:
-    """Pack a job for the script `save`."""
+def changed(job: Job, event: Event | None = None) -> bytes:
+    """Pack a job for the script `save`, with its event."""
     asked = True if job.lease and job.cancel_requested else None
-    return _packed({**_changing(job), "id": job.id, "asked": asked})
+    return _packed({**_changing(job), "id": job.id, "asked": asked, "event": _event(event)})
+
+
+def with_events(jobs: Sequence[Job], events: Sequence[Event | None]) -> Iterable[tuple[Job, Event | None]]:
+    """Each job with its event. `events` is empty if there are none."""
+    return zip(jobs, events, strict=True) if events else zip(jobs, repeat(None))
+
+
+def line(event: Event) -> str:
+    """An event as a script gets it. The script writes the number beside the line, where it takes less memory."""
+    return codec.event_line(replace(event, number=0) if event.number else event)
+
+
+def _event(event: Event | None) -> str | None:
+    return None if event is None else line(event)
 
 
 def job(row: Sequence[Any]) -> Job:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from queuectl.clock import Clock
-from queuectl.store.driver import codec, no_events
+from queuectl.store.driver import codec
 from queuectl.store.driver.server_store import ServerStore
 from queuectl.store.driver.session import PATIENCE
 from queuectl.store.driver.store import Verbs
@@ -13,6 +13,7 @@ from queuectl.store.redis import (
     address,
     claim,
     description,
+    events,
     find,
     output,
     purge,
@@ -29,7 +30,7 @@ class RedisStore(ServerStore[Line, str, str]):
     """A store in the keys of one queue in Redis. `ARCHIVES`: whether the queue has an archive."""
 
     ARCHIVES = False
-    _verbs = Verbs(claim, no_events, find, output, purge, registry, swap, write)
+    _verbs = Verbs(claim, events, find, output, purge, registry, swap, write)
     session: RedisSession
     _listener: Listener
 

@@ -1,6 +1,7 @@
 """Changes entries of the shared tables, and adds their jobs. Each change is one script."""
 
 from collections.abc import Sequence
+from itertools import starmap
 
 from queuectl.store.driver import codec
 from queuectl.store.protocol import Swap
@@ -23,7 +24,7 @@ def _swap(line: Line, swap: Swap, now: str) -> bool:
         sent["value"] or "",
         "" if sent["due"] is None else sent["due"],
     )
-    said = line.run("swap", now, *named, *map(rows.new, swap.adding))
+    said = line.run("swap", now, *named, *starmap(rows.new, rows.with_events(swap.adding, swap.telling)))
     if said == b"unsure":
         raise NumberFloorUnknown
     return bool(said)

@@ -1,6 +1,7 @@
 """Adds and changes jobs. Each batch is one script; a large batch is one script for each piece."""
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import Literal
 
 from msgspec.structs import replace
@@ -23,15 +24,19 @@ class NumberFloorUnknown(Exception):
     """The server may have lost numbers of archived jobs: first the greatest number of the archive must be read."""
 
 
-def add(line: Line, jobs: Sequence[Job], now: str, _events: Sequence[Event | None] = ()) -> list[Added]:
+def add(line: Line, jobs: Sequence[Job], now: str, events: Sequence[Event | None] = ()) -> list[Added]:
     """Insert the jobs whose ids are absent, in a queue without an archive."""
-    return [added for added in try_add(line, jobs, now) if added is not None]
+    return [added for added in try_add(line, jobs, now, events) if added is not None]
 
 
-def try_add(line: Line, jobs: Sequence[Job], now: str) -> list[Added | None]:
+def try_add(
+    line: Line, jobs: Sequence[Job], now: str, events: Sequence[Event | None] = ()
+) -> list[Added | None]:
     """Insert the jobs whose ids are absent. The result is None for an archived id. Raises NumberFloorUnknown."""
     answers = list[Added | None]()
-    for batch in rows.batches([rows.new(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
+    for batch in rows.batches(
+        list(starmap(rows.new, rows.with_events(jobs, events))), AT_ONCE, BYTES_AT_ONCE
+    ):
         added, said = jobs[len(answers) : len(answers) + len(batch)], line.run("add", now, *batch)
         if said == b"unsure":
             raise NumberFloorUnknown
@@ -50,15 +55,17 @@ def _added(job: Job, what: bytes, answer: object = None) -> Added | None:
     return Added("duplicate", found[0]) if what == b"taken" else verdict.known(job, found[0])
 
 
-def save(line: Line, jobs: Sequence[Job], now: str, _events: Sequence[Event | None] = ()) -> list[SaveResult]:
+def save(line: Line, jobs: Sequence[Job], now: str, events: Sequence[Event | None] = ()) -> list[SaveResult]:
     """Compare-and-swap on the version."""
-    return [without_archive(result) for result in try_save(line, jobs, now)]
+    return [without_archive(result) for result in try_save(line, jobs, now, events)]
 
 
-def try_save(line: Line, jobs: Sequence[Job], now: str) -> list[Swapped]:
+def try_save(line: Line, jobs: Sequence[Job], now: str, events: Sequence[Event | None] = ()) -> list[Swapped]:
     """Compare-and-swap on the version. The result may also be `absent` or `past`."""
     answers = list[Swapped]()
-    for batch in rows.batches([rows.changed(job) for job in jobs], AT_ONCE, BYTES_AT_ONCE):
+    for batch in rows.batches(
+        list(starmap(rows.changed, rows.with_events(jobs, events))), AT_ONCE, BYTES_AT_ONCE
+    ):
         answers += [swapped(word) for word in line.run("save", now, *batch)]
     return answers
 

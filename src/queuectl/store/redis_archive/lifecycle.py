@@ -87,7 +87,7 @@ ARROWS = (
         repair="The note stays in `arriving`, and each archiver finishes it.",
     ),
     Arrow(
-        "archived", "deleting", "delete_archived", _keys(f"past leaving gone {_RECOUNT}"),
+        "archived", "deleting", "delete_archived", _keys(f"archive past leaving gone {_RECOUNT}"),
         before="Read the job.", after="Delete job and output; then `delete_done`.",
         repair="Each archiver finishes what it finds in `leaving`.",
     ),

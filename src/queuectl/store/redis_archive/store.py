@@ -19,7 +19,7 @@ from queuectl.domain.worker import Instruction, Worker
 from queuectl.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from queuectl.store.driver import filters, paging, verdict
 from queuectl.store.protocol import Added, Description, Saved, Swap
-from queuectl.store.redis import find, write
+from queuectl.store.redis import find, rows, write
 from queuectl.store.redis.store import RedisStore
 from queuectl.store.redis_archive.archiver import Archiver
 from queuectl.store.redis_archive.audit import Audit, last_repair
@@ -59,10 +59,10 @@ class ArchivedStore(RedisStore):
     def _opened(self) -> "Archive | None":
         return self.__dict__.get("_archive")
 
-    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:  # noqa: ARG002  no events yet
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Added]:
         if not jobs:
             return []
-        said = self._add(jobs)
+        said = self._add(jobs, events)
         known = [job.id for job, added in zip(jobs, said, strict=True) if added is None]
         try:
             found = self.get(known)
@@ -72,12 +72,12 @@ class ArchivedStore(RedisStore):
                 raise  # raised unchanged: nothing was changed
             raise OutcomeUnknown(f"a part was stored: {error.message}", error.hint) from error
 
-    def _add(self, jobs: Sequence[Job]) -> list[Added | None]:
+    def _add(self, jobs: Sequence[Job], events: Sequence[Event | None]) -> list[Added | None]:
         try:
-            return self._queue.add(jobs)
+            return self._queue.add(jobs, events)
         except write.NumberFloorUnknown:
             self._queue.raise_number(self._max_number())
-            return self._queue.add(jobs)
+            return self._queue.add(jobs, events)
 
     def _swap(self, swaps: Sequence[Swap]) -> list[bool]:
         made = list[bool]()
@@ -174,28 +174,35 @@ class ArchivedStore(RedisStore):
                 return
             page = replace(page, after=piece.next)
 
-    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:  # noqa: ARG002  no events yet
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None] = ()) -> list[Saved]:
         if not jobs:
             return []
-        said = self._queue.save(jobs)
-        restored = self._restore([job for job, answer in zip(jobs, said, strict=True) if answer == "past"])
+        said = self._queue.save(jobs, events)
+        past = {job.id for job, answer in zip(jobs, said, strict=True) if answer == "past"}
+        restored = self._restore([told for told in rows.with_events(jobs, events) if told[0].id in past])
         return [
             restored.get(job.id) or verdict.saved(job, write.without_archive(answer))
             for job, answer in zip(jobs, said, strict=True)
         ]
 
-    def _restore(self, jobs: Sequence[Job]) -> dict[str, Saved]:
+    def _restore(self, told: Sequence[tuple[Job, Event | None]]) -> dict[str, Saved]:
         """Save archived jobs. This restores them to the queue."""
-        if not jobs:
+        if not told:
             return {}
-        copies = self._archive.get([job.id for job in jobs])
-        pairs = [(copies[job.id], _changed(copies[job.id], job)) for job in jobs if _is_same(copies, job)]
-        if not pairs:
+        copies = self._archive.get([job.id for job, _ in told])
+        same = [
+            (copies[job.id], _changed(copies[job.id], job), event)
+            for job, event in told
+            if _is_same(copies, job)
+        ]
+        if not same:
             return {}
-        said = self._queue.restore(pairs)
+        said = self._queue.restore(same)
         with suppress(StoreError, OutcomeUnknown):  # an archiver completes the restores that `arriving` lists
             self.archiver.finish_restores([restored for _, restored in said if restored is not None])
-        return {job.id: verdict.saved(job, answer) for (_, job), (answer, _) in zip(pairs, said, strict=True)}
+        return {
+            job.id: verdict.saved(job, answer) for (_, job, _), (answer, _) in zip(same, said, strict=True)
+        }
 
     def read_output(self, attempt_id: str, after: int, limit: int = 256) -> list[Chunk]:
         found = super().read_output(attempt_id, after, limit)
@@ -207,7 +214,7 @@ class ArchivedStore(RedisStore):
         self.archiver.start()
         return super().heartbeat(worker)
 
-    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:  # noqa: ARG002  no events yet
+    def purge(self, wanted: Filter, limit: int, *, tell: Actor | None = None) -> list[str]:
         if limit < 1:
             return []
         live = self._queue.oldest(wanted, limit)
@@ -215,8 +222,8 @@ class ArchivedStore(RedisStore):
         archived = self._archived(self._archive.oldest(wanted, limit))
         both = (*live, *(job for job in archived if job.number not in numbers))
         chosen = sorted(both, key=lambda job: (job.finished_at, job.number))[:limit]
-        deleted = self._queue.delete_live([job for job in chosen if job.number in numbers])
-        deleted |= self._queue.delete_archived([job for job in chosen if job.number not in numbers])
+        deleted = self._queue.delete_live([job for job in chosen if job.number in numbers], tell)
+        deleted |= self._queue.delete_archived([job for job in chosen if job.number not in numbers], tell)
         self._finish_deletes(job for job in chosen if job.number in deleted)
         return [job.id for job in chosen if job.number in deleted]
 
@@ -224,7 +231,7 @@ class ArchivedStore(RedisStore):
         live = super().discard(numbers)
         others = [number for number in numbers if number not in live]
         copies = self._archived(self._archive.damaged(others)) if others else []
-        archived = self._queue.delete_archived(copies)
+        archived = self._queue.discard_archived(copies)
         self._finish_deletes(copy for copy in copies if copy.number in archived)
         return sorted([*live, *archived])
 

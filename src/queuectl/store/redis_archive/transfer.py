@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Struct
 from redis.exceptions import ResponseError
 
+from queuectl.domain.event import Actor, Event
 from queuectl.domain.job import Job
 from queuectl.domain.output import Chunk
 from queuectl.domain.query import Filter, Unreadable
@@ -85,24 +86,24 @@ class Transfer:
 
     # Verbs whose results include archived jobs
 
-    def add(self, jobs: Sequence[Job]) -> list[Added | None]:
+    def add(self, jobs: Sequence[Job], events: Sequence[Event | None]) -> list[Added | None]:
         """Insert new jobs. The result is None for an archived id. Raises NumberFloorUnknown."""
-        return self.session.write(write.try_add, jobs, self.now())
+        return self.session.write(write.try_add, jobs, self.now(), events)
 
-    def save(self, jobs: Sequence[Job]) -> list[write.Swapped]:
+    def save(self, jobs: Sequence[Job], events: Sequence[Event | None]) -> list[write.Swapped]:
         """Save jobs by compare-and-swap. The result is "past" for an archived job."""
-        return self.session.write(write.try_save, jobs, self.now())
+        return self.session.write(write.try_save, jobs, self.now(), events)
 
     def oldest(self, wanted: Filter, limit: int) -> list[Job]:
         """The matching jobs in Redis that ended longest ago."""
         return self.session.read(purge.oldest, wanted, limit)
 
-    def delete_live(self, jobs: Sequence[Job]) -> set[int]:
+    def delete_live(self, jobs: Sequence[Job], tell: Actor | None) -> set[int]:
         """Delete ended jobs in Redis that have not changed since they were read.
 
         Returns the numbers of the deleted jobs.
         """
-        return self.session.write(purge.delete, jobs, self.now()) if jobs else set()
+        return self.session.write(purge.delete, jobs, self.now(), tell) if jobs else set()
 
     # live → copying → archived
 
@@ -160,13 +161,15 @@ class Transfer:
 
     # archived → restoring → live
 
-    def restore(self, jobs: Sequence[tuple[Job, Job]]) -> list[tuple[SaveResult, Restored | None]]:
-        """Restore jobs. Each is given as archived and as it should become."""
+    def restore(
+        self, jobs: Sequence[tuple[Job, Job, Event | None]]
+    ) -> list[tuple[SaveResult, Restored | None]]:
+        """Restore jobs. Each is given as archived and as it should become, with the event of the change."""
         now, answers = self.now(), list[tuple[SaveResult, Restored | None]]()
         for batch in _batches(jobs):
-            words = [word for was, job in batch for word in _restore_words(was, job)]
+            words = [word for each in batch for word in _restore_words(*each)]
             said = self._run("restore", now, *words)
-            answers += [_restored(was, *answer) for (was, _), answer in zip(batch, said, strict=True)]
+            answers += [_restored(was, *answer) for (was, *_), answer in zip(batch, said, strict=True)]
         return answers
 
     def restored_so_far(self) -> int:
@@ -184,9 +187,20 @@ class Transfer:
 
     # → deleting → gone
 
-    def delete_archived(self, jobs: Sequence[Job] | Sequence[Copy]) -> set[int]:
+    def delete_archived(self, jobs: Sequence[Job], tell: Actor | None) -> set[int]:
         """Delete archived jobs. Returns the numbers of the deleted jobs; the caller then deletes their copies."""
-        words = [word for j in jobs for word in (f"{j.number:016}", j.id, str(j.version), j.state, j.queue)]
+        return self._delete_archived([(job, purge.deletion(job, tell)) for job in jobs])
+
+    def discard_archived(self, copies: Sequence[Copy]) -> set[int]:
+        """The same for copies that cannot be decoded. This is no event."""
+        return self._delete_archived([(copy, "") for copy in copies])
+
+    def _delete_archived(self, told: Sequence[tuple[Job | Copy, str]]) -> set[int]:
+        words = [
+            word
+            for job, event in told
+            for word in (f"{job.number:016}", job.id, str(job.version), job.state, job.queue, event)
+        ]
         return (
             {int(number) for number in self._run("delete_archived", self.now(), *words)} if words else set()
         )
@@ -327,8 +341,8 @@ def _entry(entry: bytes, flat: list[bytes]) -> StreamEntry:
     return StreamEntry(entry.decode(), int(number), int(version), fields.get(b"id", b"").decode())
 
 
-def _restore_words(was: Job, job: Job) -> tuple[str | bytes, ...]:
-    return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job))
+def _restore_words(was: Job, job: Job, event: Event | None) -> tuple[str | bytes, ...]:
+    return (f"{was.number:016}", str(was.version), was.state, was.queue, rows.new(job, event))
 
 
 def _restored(was: Job, answer: bytes, version: bytes = b"") -> tuple[SaveResult, Restored | None]:

@@ -3,7 +3,7 @@
 -- uses: add, clock, history, notify
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: the fields of its hash, spec, key, marks (of batch, tags and key, by which it
---       is found), waits
+--       is found), waits, event (as a line)
 -- Answers 'unsure', and changes nothing, if the greatest number of the archive must be read first (raise_number.lua); otherwise
 --         for each {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if the archive has its id
 --

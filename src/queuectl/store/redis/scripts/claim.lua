@@ -1,15 +1,15 @@
 -- Claim the first due jobs, in order of sort_key and number.
 --
--- uses: clock, counts, history, job, memory, notify, ready, state
+-- uses: clock, counts, events, history, job, memory, notify, ready, state
 -- KEYS  the hash tag
--- ARGV  now or '', worker, lease in microseconds, packed queues (empty: all), then a new attempt id for each job wanted
+-- ARGV  now or '', worker, lease in microseconds, packed queues (empty: all), '1' to write the events or '', then a new attempt id for each job wanted
 -- Answers the rows of the claimed jobs, in order, and the rows of jobs that were skipped because they cannot be read
 --
 -- Work: at most a thousand delayed jobs become ready. Queues are looked at in the order of their first jobs, but not beyond
 -- the last wanted job; paused and full queues are skipped.
 
 local now, worker = clock(ARGV[1]), ARGV[2]
-local lease_until, queues, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), #ARGV - 4
+local lease_until, queues, tells, wanted = plus(now, ARGV[3]), cmsgpack.unpack(ARGV[4]), ARGV[5] == '1', #ARGV - 5
 local PAGE = 50
 local damaged = {}
 
@@ -92,6 +92,14 @@ local function state_of(head)
     return job[5] == head.queue and waits_to_run(job[4]) and job[4]
 end
 
+-- The event of a claimed job. Most specs have no batch, and are not decoded.
+local function start_of(job, before)
+    local has_batch = job[15] and string.find(job[15], '"batch":', 1, true)
+    local ok, spec = pcall(cjson.decode, has_batch and job[15] or '{}')
+    return cjson.encode({event = 'job.started', job = job[1], queue = job[5], batch = ok and spec.batch or nil,
+        state = job[4], before = before, attempt = tonumber(job[9]), attempt_id = job[10], worker = job[11]})
+end
+
 local function take(head, token)
     local name, state = P .. 'job:' .. head.number, state_of(head)
     redis.call('ZREM', P .. 'ready:' .. head.queue, head.number)
@@ -106,14 +114,16 @@ local function take(head, token)
     redis.call('HSET', name, 'state', 'processing', 'attempt_id', token, 'worker', worker, 'claimed_at', now,
         'lease_until', lease_until, 'updated_at', now)
     next_version(head.number)
-    return row(head.number)
+    local job = row(head.number)
+    if tells then tell(head.number, start_of(job, state), now) end
+    return job
 end
 
 promote()
 local taken, changed, heads = {}, {}, #queues > 0 and of_named_queues() or of_all_queues()
 if heads[1] then bypass_maxmemory() end
 for _, head in ipairs(heads) do
-    taken[#taken + 1] = take(head, ARGV[5 + #taken])
+    taken[#taken + 1] = take(head, ARGV[6 + #taken])
     changed[head.queue] = true
 end
 for queue in pairs(changed) do update_head(queue) end

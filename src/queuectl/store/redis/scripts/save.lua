@@ -1,9 +1,9 @@
 -- Compare and swap: store each job if its version is still the one that was read.
 --
--- uses: archive, batch, clock, counts, history, index, memory, notify, state, waits, write
+-- uses: archive, batch, clock, counts, events, history, index, memory, notify, state, waits, write
 -- KEYS  the hash tag
 -- ARGV  now or '', then a packed job each: id, version, the fields of its hash that change, asked (it is to be cancelled),
---       waits
+--       waits, event (as a line)
 -- Answers for each its new version, 'stale' (it has changed), 'taken' (another job has its unique key), 'past' (the archive
 --         has it, and may have this version) or 'absent'
 --
@@ -33,6 +33,7 @@ local function save(job)
     index(number, job, key, now)
     set_parents(number, job.waits)
     if has_ended(job.state) then send_to_archive(number, job.id, version) end
+    if job.event then tell(number, job.event, now) end
     ends = ends or has_ended(job.state)
     works = works or job.asked or waits_to_run(job.state) and tonumber(job.run_at) <= tonumber(now)
     return version

@@ -1,9 +1,9 @@
 -- archived → restoring: bring jobs back from the archive, changed. After this script they are in Redis, but a job that may run is not
 -- ready until the archive has deleted its copy (restore_done.lua).
 --
--- uses: archive, archived_counts, clock, counts, history, index, ready, state, waits, write
+-- uses: archive, archived_counts, clock, counts, events, history, index, ready, state, waits, write
 -- KEYS  the hash tag
--- ARGV  now or '', then the old number, version, state and queue of each, and the packed job; the caller sends some
+-- ARGV  now or '', then the old number, version, state and queue of each, and the packed job, with `event` as a line; the caller sends some
 --       hundreds
 -- Answers for each {'accepted', its version}, {'stale'} (it is in Redis, was deleted or archived again) or {'taken'} (another
 --         job has its unique key)
@@ -31,6 +31,7 @@ local function restore(number, was, state, queue, job)
     redis.call('HSET', P .. 'arriving', number, new_version .. ' ' .. job.id)
     redis.call('INCR', P .. 'arrivals')
     if has_ended(job.state) then send_to_archive(number, job.id, new_version) end
+    if job.event then tell(number, job.event, now) end
     return {'accepted', new_version}
 end
 

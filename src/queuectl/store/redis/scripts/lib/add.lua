@@ -1,9 +1,10 @@
 -- Insert a job whose id is new and whose unique key no live job has.
 --
--- uses: archive, counts, erase, index, job, state, waits, write
+-- uses: archive, counts, erase, events, index, job, state, waits, write
 --
 -- add_job(job, now)  answers {'added', number}, {'known' | 'taken', row of the other job}, or {'past'} if the archive has
---                    its id. `job` is unpacked: the fields of its hash, spec, key, marks, waits
+--                    its id. `job` is unpacked: the fields of its hash, spec, key, marks, waits,
+--                    and `event`: its event as a line, or nothing
 
 -- The row of a job that an index names. An index entry without a job is ignored; only a manual change can cause it.
 local function stored(number, id)
@@ -35,5 +36,6 @@ local function add_job(job, now)
     index(number, job, job.key, now)
     set_parents(number, job.waits)
     if has_ended(job.state) then send_to_archive(number, job.id, job.version) end
+    if job.event then tell(number, job.event, now) end
     return {'added', number}
 end

@@ -1,4 +1,4 @@
--- uses: memory
+-- uses: event_ids, memory
 --
 -- Assigns versions of jobs, also after a failover.
 --
@@ -17,6 +17,14 @@
 --
 -- Tests: test_archived_rollback.py, test_redis_failover.py, decision 18.
 
+-- A reader may have seen events that are lost. Later events get greater ids than these, or the reader would pass over them. The ids are
+-- milliseconds; 2^20 of them are 17 minutes, in case the clock of the new server is behind.
+local function raise_event_ids(now)
+    local last = greatest_event_id()
+    if last == 0 then return end
+    redis.call('XSETID', P .. 'events', string.format('%.0f-0', math.max(now + 2 ^ 20, last + 1)))
+end
+
 local function note_history(history)
     local known = redis.call('GET', P .. 'history')
     if known == history then return end
@@ -26,6 +34,7 @@ local function note_history(history)
     local time, before = redis.call('TIME'), tonumber(redis.call('GET', P .. 'base') or '0')
     local base = ((time[1] - 1577836800) * 1000 + math.floor(time[2] / 1000)) * 4096
     redis.call('SET', P .. 'base', string.format('%.0f', math.max(base, before + 2 ^ 32)))
+    raise_event_ids(time[1] * 1000 + math.floor(time[2] / 1000))
     if redis.call('EXISTS', P .. 'archive') == 1 then redis.call('SET', P .. 'unsure', '1') end
 end
 
