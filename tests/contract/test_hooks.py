@@ -355,3 +355,14 @@ def test_a_hook_of_a_newer_program_is_left_alone(store: Store) -> None:
     assert serve(store) == 0
     assert reading.every(store) == ([], ["h"])
     changing.remove(store, "h")
+
+
+def test_a_hook_with_the_cursor_of_another_store_does_not_stop_the_others(store: Store) -> None:
+    add_hook(store)
+    add_hook(store, "other")
+    entry = store.read_table("hooks")["h"]
+    value = {**entry.value, "cursor": "of another store"}
+    assert store.swap([Swap("hooks", "h", value, entry.version)]) == [True]
+    kill(store, "a")
+    assert serve(store) == 1
+    assert [job.id.split(".")[1] for job in hook_jobs(store)] == ["other"]

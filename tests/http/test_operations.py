@@ -1,6 +1,7 @@
 """Operations over HTTP: accepted at once, carried on by the server that accepts them, and idempotent by their id."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from facts import eventually
 from http_client import Answer, Client
 from http_server import serving
+from queuectl.domain.operation import OperationStatus
 from queuectl.domain.query import Filter
-from queuectl.errors import Forbidden
+from queuectl.errors import CommandFailed, Forbidden
 from queuectl.http.auth import TokenAuthenticator
 from queuectl.http.caller import Caller
 from queuectl.http.restricted_queue import restricted
@@ -17,7 +19,7 @@ from queuectl.http.server_state import ServerState
 from queuectl.service import carrying, paging
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.request.fields import JobRequest
-from queuectl.store.protocol import Swap
+from queuectl.store.protocol import Store, Swap
 
 HOLD = {"verb": "hold", "where": "queue:mail"}
 
@@ -56,6 +58,24 @@ def test_the_server_carries_on_what_it_accepts_without_any_worker(server: Client
     }  # fmt: skip
     assert (states(queue, "mail"), states(queue, "web")) == ({"held": 25}, {"pending": 3})
     assert server("GET", "/v1/operations").document["operations"] == [found]
+
+
+def test_the_server_goes_on_after_a_step_that_lost_too_many_races(
+    server: Client, queue: LocalQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "LEASE", timedelta(milliseconds=100))
+    real, steps = carrying._step, list[str]()
+
+    def step(store: Store, status: OperationStatus) -> carrying.Step:
+        steps.append(status.id)
+        if len(steps) == 2:
+            raise CommandFailed("other processes change the jobs too fast")
+        return real(store, status)
+
+    monkeypatch.setattr(carrying, "_step", step)
+    id = post(server, HOLD).document["operation"]["id"]
+    eventually(lambda: queue.operation(id).state == "done")
+    assert (len(steps) > 2, states(queue, "mail")) == (True, {"held": 25})
 
 
 def test_the_answer_waits_for_the_end_if_that_is_preferred(server: Client) -> None:

@@ -11,6 +11,8 @@ from contract.grounds import SteppedClock
 from queuectl import config
 from queuectl.errors import StoreUnavailable
 from queuectl.service import commands
+from queuectl.service import maintenance as service
+from queuectl.service.figures import since_ever
 from queuectl.store.memory import MemoryStore
 from queuectl.worker.agent import maintenance
 from queuectl.worker.agent.claim import ClaimJobs
@@ -24,8 +26,10 @@ from service.scenes import child, heartbeat, put
 class Duty:
     """The maintenance of one agent that has been connected for long, all its steps due at each round."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.store = Troubled()
+    def __init__(
+        self, directory: Path, monkeypatch: pytest.MonkeyPatch, store: Troubled | None = None
+    ) -> None:
+        self.store = store or Troubled()
         self.agent = Unstarted(directory, monkeypatch, self.store, config={"url": "redis://h"})
         self.agent.context.settings = config.resolve({}, {}, {}, {"retain_dead": "1d"})
 
@@ -183,6 +187,7 @@ class TestDue:
             "_recover_expired": 16,
             "_sweep_blocked": 7,
             "_purge": 1,
+            "_trim_events": 1,
             "_merge_figures": 1,
         }
 
@@ -260,6 +265,27 @@ def test_a_result_for_another_store_is_kept(
     assert not results.exists()
 
 
+def test_a_kept_file_counts_its_results_once_however_many_agents_read_it(
+    duty: Duty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result of a job that was deleted meanwhile keeps the file, and each agent that starts reads it again."""
+    put(duty.store, "done")
+    [job] = duty.store.claim("gone", [], 1, timedelta(hours=1))
+    SlotFile.create(tmp_path / "gone.slots", {"id": "gone", "name": "old", "host": "atlas"}, 1).close()
+    ended = [
+        Exited(attempt, id, "exited", exit_code=0, started_at=1.0, finished_at=2.0)
+        for id, attempt in (("done", job.attempt_id or ""), ("deleted", "0" * 32))
+    ]
+    result_file.path_of(tmp_path, "gone").write_bytes(b"".join(map(encode, ended)))
+    duty.round()
+    duty.agent.parts.figures.finish()
+    for _ in range(2):
+        later = Duty(tmp_path, monkeypatch, duty.store)
+        assert later.round()[0].startswith("handover  worker old left 2 results")
+        later.agent.parts.figures.finish()
+    assert {queue: tally.ended for queue, tally in since_ever(duty.store)} == {"default": {"completed": 1}}
+
+
 def test_old_events_are_deleted_but_not_after_a_jump_of_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,11 +295,30 @@ def test_old_events_are_deleted_but_not_after_a_jump_of_the_clock(
     put(store, "a")
     commands.hold(store, ["a"])
     duty = agent.duty(Maintenance)
-    duty._purge()
+    duty._trim_events()
     clock.step(days=4)
-    duty._purge()
+    duty._trim_events()
     assert len(store.read_events(None, 10).events) == 1
     agent.now += 2 * 3600
     clock.step(hours=2)
-    duty._purge()
+    duty._trim_events()
     assert store.read_events(None, 10).events == []
+
+
+def test_events_beyond_the_limit_are_deleted_in_the_next_round_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("EVENTS_KEPT", 1), ("TRIM_STEP", 2), ("TRIM_STEPS", 2)):
+        monkeypatch.setattr(service, name, value)
+    duty, store = Duty(tmp_path, monkeypatch), MemoryStore()
+    duty.agent.duty(Maintenance)._store = store
+    for n in range(8):
+        put(store, f"j{n}")
+    commands.hold(store, [f"j{n}" for n in range(8)])
+    left, trim = list[int](), duty.agent.duty(Maintenance)._trim
+    trim.at = duty.agent.now
+    for _ in range(3):
+        duty.agent.run(Maintenance)
+        left.append(len(store.read_events(None, 10).events))
+    assert left == [4, 1, 1]
+    assert trim.at > duty.agent.now

@@ -57,7 +57,8 @@ class Step(Struct, frozen=True):
 def carry(store: Store, id: str, entry: Entry) -> OperationStatus | None:
     """Take one step of the operation in this entry, or delete the entry of one that ended long ago.
 
-    Returns the operation as it is then; None if this program does not understand it, or could not complete the step.
+    Returns the operation as it is then; None if this program does not understand it, or if its entry is gone. A step
+    that lost too many races is taken once more when its lease has ended.
     """
     status = operation_of(id, entry.value)
     if status is None:
@@ -70,11 +71,10 @@ def carry(store: Store, id: str, entry: Entry) -> OperationStatus | None:
         return status
     try:
         step = _step(store, taken[0])
-    except (
-        InvalidInput,
-        CommandFailed,
-    ):  # a filter of a newer program; or too many lost races: later, once more
+    except InvalidInput:  # a filter of a newer program
         return None
+    except CommandFailed:  # too many lost races
+        return taken[0]
     return _record(store, *taken, step)
 
 
@@ -123,7 +123,7 @@ def _record(store: Store, status: OperationStatus, version: int, step: Step) -> 
         if entry is None or found is None or (found.cursor, found.tally) != (before.cursor, before.tally):
             return found
         status, version = found, entry.version
-    return None
+    return status
 
 
 def _tally(status: OperationStatus, selected: int, changes: Sequence[Change]) -> Tally:

@@ -79,10 +79,10 @@ class Delivering:
         position = self._positions.get(hook.name)
         if position is None or position.version != version:
             position = Position(version, hook.cursor, 0, now)
-        page = look.page(position.cursor)
         try:
+            page = look.page(position.cursor)
             jobs, decided, cursor = look.decide(hook, page)
-        except InvalidInput as error:  # a filter or a template that only a newer program understands
+        except InvalidInput as error:  # a filter, a template or a cursor of another program
             return Step(0, False, (f"hook {hook.name} is left alone: {error.message}",))
         after = hook.after(decided, cursor, len(jobs), look.now if page.gap else None)
         position = Position(

@@ -62,11 +62,13 @@ class Maintenance:
         self._directory = Path(context.config["directory"])
         self._cursor: str | None = None
         self._background_fault: str | None = None
+        self._trim = Step(self._trim_events, PURGE_EVERY, boottime() + PURGE_EVERY)
         self._steps = (
             Step(self._recover_dead, DEAD_WORKERS_EVERY),
             Step(self._recover_expired, EXPIRED_EVERY),
             Step(self._sweep_blocked, BLOCKED_EVERY),
             Step(self._purge, PURGE_EVERY, boottime() + PURGE_EVERY),
+            self._trim,
             Step(self._merge_figures, MERGE_EVERY, boottime() + PURGE_EVERY),
         )
 
@@ -124,10 +126,16 @@ class Maintenance:
     def _purge(self) -> None:
         if self._may_purge():
             self._with_archive(lambda: maintenance.purge_expired(self._store, self._context.settings))
-            maintenance.trim_events(self._store, self._context.settings)
         maintenance.forget_lost(self._store, FORGET_AFTER)
         self._with_archive(lambda: unreadable.forget_repaired(self._store))
         self._delete_old_logs()
+
+    def _trim_events(self) -> None:
+        """Delete old events. If more are left, continue in the next round: a fast worker writes thousands a second."""
+        if self._may_purge():
+            count = maintenance.trim_events(self._store, self._context.settings)
+            if count == maintenance.TRIM_STEP * maintenance.TRIM_STEPS:
+                self._trim.at = 0.0
 
     def _merge_figures(self) -> None:
         """Merge the figures of hours that are over. Deletes nothing while a jump of the clock is known."""

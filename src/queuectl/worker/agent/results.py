@@ -45,6 +45,7 @@ class ResultRecorder:
         self._ended: list[Ended] = []
         self._unstarted: dict[str, Job] = {}
         self._waiting_for_archive: set[str] = set()
+        self._in_doubt: set[str] = set()
         self.since = 0.0
         self.retry_at = NEVER
         self.unknown = 0
@@ -104,6 +105,7 @@ class ResultRecorder:
         recorded, done = self._save(waiting)
         crashpoint.reach("after_commit")
         self._ended = [ended for ended in self._ended if ended.attempt_id not in done]
+        self._in_doubt -= done
         if connection is not None and done:
             connection.queue(Ack(sorted(done)))
         _unblock_children(self._store, [job for _, job in recorded])
@@ -118,7 +120,12 @@ class ResultRecorder:
             now = self._store.now()
             after = [ended.applied(now=now, random_number=_jitter(ended)) for ended in open_ends]
             events = [between(ended.job, job) for ended, job in zip(open_ends, after, strict=True)]
-            for ended, answer in zip(open_ends, self._store.save(after, events), strict=True):
+            try:
+                answers = self._store.save(after, events)
+            except OutcomeUnknown:
+                self._in_doubt.update(ended.attempt_id for ended in open_ends)
+                raise
+            for ended, answer in zip(open_ends, answers, strict=True):
                 if answer.job is not None:
                     done.add(ended.attempt_id)
                     recorded.append((ended, answer.job))
@@ -143,14 +150,15 @@ class ResultRecorder:
     def _note_refusal(self, ended: Ended, job: Job) -> None:
         """Log a result that is not recorded now, if another attempt has taken over.
 
-        The other reason is harmless: an earlier save has recorded the result already, and its reply was lost. So it was
-        not counted.
+        The other reason is harmless: an earlier save has recorded the result already. It was not counted if a save of
+        this recorder has lost its reply. Another agent has counted what it has recorded.
         """
         recorded = attempts.finished(job, ended.attempt_id)
         if recorded is None or lifecycle.is_given_up(recorded, ended.report.outcome):
             self._log.fenced(job)
         elif recorded is job.history[-1]:
-            self._figures.count(None, job, self._store.now())
+            if ended.attempt_id in self._in_doubt:
+                self._figures.count(None, job, self._store.now())
             _log_end(self._log, ended, job)
 
     def _with_jobs(self, waiting: Sequence[Ended]) -> list[Ended]:
