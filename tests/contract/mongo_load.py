@@ -1,4 +1,4 @@
-"""Clients that add jobs and clients that run them while their server fails, and checks of the final state."""
+"""Clients that add jobs, run them and read events while their server fails, and checks of the final state."""
 
 import threading
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 from factories import new_job, report
 from queuectl.domain import lifecycle, topics
+from queuectl.domain.event import Event, between
 from queuectl.domain.job import Job
 from queuectl.domain.query import Filter, Page
 from queuectl.errors import OutcomeUnknown, StoreUnavailable
@@ -25,16 +26,21 @@ class Load:
     """`connect` opens a handle for each client. All clients continue until their work is done, and repeat failed
     calls."""
 
-    def __init__(self, connect: Callable[[], Store], *, adders: int = 2, workers: int = 3) -> None:
+    def __init__(
+        self, connect: Callable[[], Store], *, adders: int = 2, workers: int = 3, readers: int = 2
+    ) -> None:
         self._connect = connect
         self._over, self._added_all = threading.Event(), threading.Event()
         self.added: set[str] = set()
         self.done: list[str] = []
+        self.told: dict[str, list[tuple[str, Event]]] = {}
+        """The events that each reader has read, with their cursors."""
         self.failures: list[type[BaseException]] = []
         self.errors: list[BaseException] = []
         names = [("adder", n, self._add) for n in range(adders)] + [
             ("worker", n, self._work) for n in range(workers)
         ]
+        names += [("reader", n, self._read) for n in range(readers)]
         self._threads = [
             threading.Thread(target=self._run, args=(work, f"{name}{n}"), daemon=True)
             for name, n, work in names
@@ -63,13 +69,23 @@ class Load:
         assert not any(thread.is_alive() for thread in self._threads)
 
     def check(self, store: Store) -> None:
-        """Check that no acknowledged job is lost, that no job ran twice, and that the counts are right."""
+        """Check that no acknowledged job is lost, that no job ran twice, that the counts are right, and that each
+        reader has read each event once.
+        """
         assert sorted(self.done) == sorted(self.added)
         jobs = {job.id: job for page in _pages(store) for job in page}
         assert jobs.keys() == self.added
         assert {(job.state, job.attempts, len(job.history)) for job in jobs.values()} == {("completed", 1, 1)}
         assert store.counts(Filter()).states() == {"completed": len(self.added)}
         assert store.describe(thorough=True).faults == ()
+        for read in self.told.values():
+            assert [cursor for cursor, _ in read] == [str(n) for n in range(1, 3 * len(jobs) + 1)]
+            kinds = dict[str, list[str]]()
+            for _, event in read:
+                kinds.setdefault(event.job, []).append(event.event)
+            assert kinds.keys() == jobs.keys()
+            for some in kinds.values():
+                assert some == ["job.enqueued", "job.started", "job.completed"]
 
     def _run(self, work: Callable[[Store, str], None], name: str) -> None:
         store = self._connect()
@@ -101,7 +117,7 @@ class Load:
             batch += 1
             now = self._again(store.now)
             jobs = [new_job(f"{name}-{batch}-{n}", now=now) for n in range(4)]
-            answers = self._again(lambda jobs=jobs: store.add(jobs))
+            answers = self._again(lambda jobs=jobs: store.add(jobs, [between(None, job) for job in jobs]))
             assert {answer.status for answer in answers} <= {"added", "existing"}
             self.added |= {job.id for job in jobs}
 
@@ -110,7 +126,7 @@ class Load:
         while True:
             last = self._added_all.is_set()
             try:
-                taken = store.claim(name, (), 5, LONG)
+                taken = store.claim(name, (), 5, LONG, tell=True)
             except (OutcomeUnknown, StoreUnavailable) as error:
                 self.failures.append(type(error))
                 taken = self._again(lambda: worker_status.claimed_by(store, name))
@@ -124,7 +140,8 @@ class Load:
     def _finish(self, store: Store, taken: list[Job]) -> None:
         now = self._again(store.now)
         ended = [lifecycle.finish(job, report(now=now), now=now, random_number=0.5) for job in taken]
-        answers = self._again(lambda: store.save(ended))
+        events = [between(*pair) for pair in zip(taken, ended, strict=True)]
+        answers = self._again(lambda: store.save(ended, events))
         stored = self._again(lambda: store.get([job.id for job in ended]))
         for job, answer in zip(ended, answers, strict=True):
             # A stale job was stored by a call whose answer was lost: no other client may have changed the job.
@@ -133,6 +150,18 @@ class Load:
                 stored[job.id],
             )
             self.done.append(job.id)
+
+    def _read(self, store: Store, name: str) -> None:
+        read, after = self.told.setdefault(name, []), "0"
+        while True:
+            finished = self._added_all.is_set() and len(self.done) == len(self.added)
+            page = self._again(lambda after=after: store.read_events(after, 20))
+            assert not page.gap, (after, page)
+            read += page.events
+            after = page.next
+            if finished and not page.events:
+                return
+            threading.Event().wait(0.01)
 
 
 def _pages(store: Store) -> Any:
