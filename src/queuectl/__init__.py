@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from queuectl.python.async_queue import AsyncQueue
     from queuectl.python.errors import ClosedQueue, WaitTimeout
+    from queuectl.python.events import Event
     from queuectl.python.hook_values import Hook
     from queuectl.python.operations import Operation
     from queuectl.python.queue import Queue
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Added", "AsyncQueue", "Attempt", "Attention", "Change", "Check", "ClosedQueue", "CommandFailed",
-    "Conflict", "Decision", "Diagnosis", "Difference", "Explanation", "Exported", "Forbidden", "Hook", "Imported",
+    "Conflict", "Decision", "Diagnosis", "Difference", "Event", "Explanation", "Exported", "Forbidden", "Hook",
+    "Imported",
     "InvalidInput", "Job", "NotFound", "Operation", "OutcomeUnknown", "Output", "Part", "Preview", "Queue",
     "QueuectlError", "QueueStatus", "Schedule", "Setting", "Slot", "Stats", "StatsRow", "Status", "StoreError",
     "StoreUnavailable",
@@ -72,6 +74,7 @@ _MODULES = {
     "queuectl.python.hook_values": ("Hook",),
     "queuectl.python.operations": ("Operation",),
     "queuectl.python.errors": ("ClosedQueue", "WaitTimeout"),
+    "queuectl.python.events": ("Event",),
 }  # fmt: skip
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -13,7 +13,6 @@ ELSEWHERE = {
     "logout": "about a file of this user",
     "schedule preview": "asks no store",
     "schedule import": "asks no store",
-    "events": "does not work through a server",
 }
 """Commands that are the same for every store, or do not work through a server."""
 

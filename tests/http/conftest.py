@@ -8,6 +8,7 @@ import pytest
 from http_client import Client
 from http_process import Home, self_signed
 from http_server import FixedTokens, serving
+from http_site import Site
 from queuectl.http.server_state import ServerState
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
@@ -43,6 +44,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("h"))
     yield home
     home.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.close()
 
 
 @pytest.fixture(scope="session")

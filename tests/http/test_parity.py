@@ -35,6 +35,8 @@ READS = {
     "stats --since 2026-01-01T00:00:00Z --until 2026-01-02T00:00:00Z": (
         "/v1/stats?since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00Z"
     ),
+    "events": "/v1/events",
+    "events --since 1 --type enqueued --where state:pending": "/v1/events?since=1&type=enqueued&where=state:pending",
 }
 CHANGES = {
     "enqueue --id x true": ("POST", "/v1/jobs", {"id": "x", "command": "true"}),

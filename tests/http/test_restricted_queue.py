@@ -1,4 +1,4 @@
-"""A token for some queues: everything is read, and only jobs of these queues are added and changed."""
+"""A token for some queues: everything but the events of others is read, and only its jobs are added and changed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +19,7 @@ from queuectl.http.caller import Caller
 from queuectl.http.restricted_queue import READS, RestrictedQueue, restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import Route
+from queuectl.service.events import Selected
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
@@ -126,6 +127,15 @@ def test_everything_is_read(queue: Queue) -> None:
     assert len(queue.ids(Filter())) == 3
     assert queue.show("in-other").queue == "other"
     assert not queue.absent
+
+
+def test_only_events_of_its_queues_are_read(queue: Queue, whole: LocalQueue) -> None:
+    assert [event.queue for _, event in queue.events().page(None, 9).events] == ["mail", "post"]
+    mail = Selected(queues=frozenset(("other", "mail")))
+    assert [event.queue for _, event in queue.events().page(None, 9, mail).events] == ["mail", "post"]
+    assert queue.events().cursor(None) == whole.events().cursor(None)
+    with pytest.raises(AttributeError):
+        queue.events().follow("0")
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -4,11 +4,6 @@ import itertools
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +11,11 @@ from cli.acting import Actor
 from e2e.databases import PostgresDatabase
 from event_stream import EventStream
 from facts import Stopwatch, eventually
+from http_site import Rest, Site, memory
 from queuectl.http.wire_limits import WireLimits
 from queuectl.store.sqlite import SqliteStore
-from servers.endpoint import free_port
 from servers.postgres import PostgresServer
 
-QUEUECTL = (sys.executable, "-m", "queuectl")
 PATH = "/v1/jobs/a/output"
 ATTEMPTS = 4
 COMMAND = f"""
@@ -33,57 +27,6 @@ while [ ! -e stop ]; do
 done
 echo the end
 """
-
-
-class Site:
-    """A store in a directory, with a server on a port that stays the same, and perhaps a worker."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.port = root, free_port()
-        self.env = {
-            "PATH": os.environ["PATH"], "HOME": str(root), "PYTHONPATH": os.pathsep.join(sys.path),
-            "XDG_RUNTIME_DIR": str(root), "QUEUECTL_STORE": f"sqlite:///{root}/queue.db", "LANG": "C.UTF-8",
-        }  # fmt: skip
-        self._processes: list[subprocess.Popen[bytes]] = []
-
-    def run(self, *words: str, input: bytes = b"") -> bytes:
-        done = subprocess.run(
-            [*QUEUECTL, *words], env=self.env, cwd=self.root, input=input, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done
-        return done.stdout
-
-    def start(self, *words: str) -> "subprocess.Popen[bytes]":
-        log = (self.root / f"{words[0]}.log").open("ab")
-        process = subprocess.Popen(
-            [*QUEUECTL, *words], env=self.env, cwd=self.root, stdout=subprocess.PIPE, stderr=log
-        )
-        log.close()
-        self._processes.append(process)
-        return process
-
-    def serve(self) -> "subprocess.Popen[bytes]":
-        """A server that accepts connections, and lets everybody read."""
-        server = self.start("serve", "--port", str(self.port), "--anonymous", "view")
-        assert server.stdout is not None
-        self.port = int(server.stdout.readline().split()[2].rpartition(b":")[2])
-        return server
-
-    def close(self) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes:
-            process.wait(20)
-            assert process.stdout is not None
-            process.stdout.close()
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
-    yield site
-    site.close()
 
 
 def follow_through_kills(site: Site, kills: int) -> None:
@@ -262,27 +205,3 @@ def test_the_stream_of_a_revoked_token_is_closed_within_five_seconds(site: Site)
         watch = Stopwatch()
         assert not [event for event in stream if event.name != ":"]
         watch.check(5.0)
-
-
-def memory(pid: int) -> int:
-    """The resident bytes of a process."""
-    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024
-
-
-class Rest:
-    """Whether all threads of a process have waited for something else than a processor for half a second."""
-
-    def __init__(self, pid: int) -> None:
-        self._tasks, self._used, self._since = Path(f"/proc/{pid}/task"), 0, time.monotonic()
-
-    def __call__(self) -> bool:
-        try:
-            stats = [(task / "stat").read_text() for task in self._tasks.iterdir()]
-        except (FileNotFoundError, ProcessLookupError):  # a thread ended just now
-            stats = []
-        fields = [stat.rsplit(")", 1)[1].split() for stat in stats]
-        used = sum(int(ticks) for each in fields for ticks in each[11:13])
-        if used != self._used or any(each[0] != "S" for each in fields):
-            self._used, self._since = used, time.monotonic()
-        return time.monotonic() - self._since > 0.5

@@ -11,7 +11,7 @@ from queuectl.domain.event import Event
 from queuectl.domain.quantity import parse_duration
 from queuectl.domain.where import parse
 from queuectl.errors import InvalidInput
-from queuectl.service.events import Events, Selected, kinds_of
+from queuectl.service.events import LAST, Events, Selected, is_cursor, kinds_of
 from queuectl.service.shapes import events as shapes
 from queuectl.terminal import safe
 
@@ -19,10 +19,7 @@ if TYPE_CHECKING:
     from queuectl.cli.parser import Parser
     from queuectl.cli.session import Session
 
-LAST = timedelta(hours=1)
-"""Without --since: how far back the events begin."""
 STEP = 500
-_CURSOR = re.compile(r"\d+(-\d+)?")
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2})?")
 
 
@@ -46,7 +43,6 @@ def events_options(parser: "Parser") -> None:
 def events(session: "Session") -> int:
     """Print events."""
     args = session.args
-    session.refuse_remote("events", "run it on a host that reaches the store")
     limit = None if args.limit is None else _limit(args.limit)
     selected = _selected(session)
     found = session.queue.events()
@@ -143,7 +139,7 @@ def _begin(session: "Session", events: Events) -> str:
     since, now = session.args.since, session.queue.now()
     if since is None:
         return events.cursor(None if session.args.follow else now - LAST)
-    if _CURSOR.fullmatch(since):
+    if is_cursor(since):
         return str(since)
     return events.cursor(_time(since, now))
 

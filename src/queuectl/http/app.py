@@ -21,6 +21,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from queuectl import __version__
+from queuectl.domain.event import Actor
 from queuectl.domain.token import SCOPES
 from queuectl.errors import (
     Changed,
@@ -38,6 +39,8 @@ from queuectl.http.restricted_queue import restricted
 from queuectl.http.server_state import ServerState
 from queuectl.http.table import PROBES, Route
 from queuectl.http.threads import in_thread, in_time
+from queuectl.service.local_queue import LocalQueue
+from queuectl.service.queue import Queue
 
 log = logging.getLogger("queuectl.http")
 access = logging.getLogger("queuectl.http.access")
@@ -157,7 +160,8 @@ class _Endpoint:
             raw = await body.json_of(request, self._state.limits.body)
             document = await self._decoded(raw, route)
         headers = dict(request.headers)
-        queue = restricted(self._state.queue, caller)
+        acting = _acting(self._state.queue, caller) if route.changes else self._state.queue
+        queue = restricted(acting, caller)
         # A proxy may refuse or decode %2F, so a slash in a name is written ~, which is in no name.
         path = {name: value.replace("~", "/") for name, value in request.path_params.items()}
         return Call(queue, caller, path, query, document, headers, id, self._state)
@@ -205,6 +209,11 @@ def _user(request: Request) -> Caller | None:
     if not server or server[1] is not None or passed_on:
         return None
     return Caller(f"local:{user_name()}", frozenset(SCOPES))
+
+
+def _acting(queue: Queue, caller: Caller) -> Queue:
+    """The queue whose changes are told with this caller."""
+    return queue.acting(Actor(caller.name, "http")) if isinstance(queue, LocalQueue) else queue
 
 
 def _check_bound(request: Request) -> None:

@@ -144,7 +144,11 @@ def _content(name: str | None) -> dict[str, Any]:
         return {"content": {"text/html": {"schema": {"type": "string"}}}}
     if name not in SCHEMAS:
         return {"content": {"application/json": {"schema": {"type": "object"}}}}
-    others = {"Jobs": ["application/jsonl"], "Output": ["application/octet-stream", "text/event-stream"]}
+    others = {
+        "Jobs": ["application/jsonl"],
+        "Output": ["application/octet-stream", "text/event-stream"],
+        "Events": ["text/event-stream"],
+    }
     kinds = {kind: {"schema": {"type": "string"}} for kind in others.get(name, ())}
     return {"content": {"application/json": {"schema": named(name)}, **kinds}}
 

@@ -1,4 +1,5 @@
-"""The queue as the holder of a token for some queues sees it: reads everything, and changes only jobs of these queues.
+"""The queue as the holder of a token for some queues sees it: reads everything but the events of other queues, and
+changes only jobs of these queues.
 
 A cancel and a retry also change jobs that wait for the job, in any queue: they are refused if one of these is in
 another queue. The queues are looked up before the change. If another client moves a job to another queue between the
@@ -6,7 +7,10 @@ two, or adds a job that waits, the change still happens: it was allowed when it 
 """
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from queuectl.domain.ids import handle
 from queuectl.domain.job import STATES, TERMINAL, Job, State
@@ -16,12 +20,14 @@ from queuectl.domain.queue import QueueChange
 from queuectl.domain.where import Where, parse
 from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
+from queuectl.service.events import EVERYTHING, Events, Selected
 from queuectl.service.hooks.api import Hooks
 from queuectl.service.matching import Wanted
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.schedules.api import Schedules
+from queuectl.store.protocol import EventPage
 
 READS = frozenset(
     (
@@ -60,6 +66,21 @@ class ReadsOnly:
         raise self._refusal(name)
 
 
+class OwnEvents:
+    """`Events`, of which only those of some queues are read."""
+
+    def __init__(self, events: Events, queues: frozenset[str]) -> None:
+        self._events, self._queues = events, queues
+
+    def page(self, after: str | None, limit: int, selected: Selected = EVERYTHING) -> EventPage:
+        """As `Events.page`."""
+        return self._events.page(after, limit, replace(selected, queues=self._queues))
+
+    def cursor(self, at: datetime | None) -> str:
+        """As `Events.cursor`."""
+        return self._events.cursor(at)
+
+
 class RestrictedQueue:
     """`Queue` for a caller with `queues`. A method that is neither read nor defined here is forbidden."""
 
@@ -80,6 +101,10 @@ class RestrictedQueue:
     def hooks(self) -> Any:
         """The hooks, which this caller may only read, because a hook is told of jobs of all queues."""
         return ReadsOnly(self._queue.hooks(), HOOK_READS, lambda name: self._forbidden(f"{name} hooks"))
+
+    def events(self) -> "OwnEvents":
+        """The events of these queues."""
+        return OwnEvents(self._queue.events(), self._caller.queues or frozenset())
 
     def enqueue(self, requests: Sequence[JobRequest], **options: Any) -> Any:
         """Refuse all requests if one is for another queue."""

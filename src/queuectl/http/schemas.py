@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from msgspec import Struct
 
 from queuectl.domain.job import Attempt, CancelRequest, Lease, Parent, Progress
-from queuectl.service.shapes import diagnosis, jobs, operations, overview, tokens, workers
+from queuectl.service.shapes import diagnosis, events, jobs, operations, overview, tokens, workers
 from queuectl.service.shapes.record import SCHEMA, Record
 from queuectl.service.status import Attention, LastHour
 from queuectl.service.worker_status import SlotStatus
@@ -297,6 +297,13 @@ SCHEMAS: dict[str, Schema] = {
                 }
             )
         ),
+    ),
+    "Events": a_document(
+        events=a_list(
+            an_object({"schema": {"const": SCHEMA}, "id": TEXT, **of_record(events.EVENT)["properties"]})
+        ),
+        next=TEXT,
+        gap=FLAG,
     ),
     "Queues": a_document(queues=a_list(named("Queue"))),
     "QueueDocument": a_document(queue=named("Queue")),

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from queuectl.http.caller import NOBODY, Caller
 from queuectl.http.carrier import Carrier
+from queuectl.http.event_feed import EventFeed
 from queuectl.http.health import Health
 from queuectl.http.metrics import Metrics
 from queuectl.http.streaming import Streams
@@ -65,6 +66,7 @@ class ServerState(Struct):
     routes        the rows of the route table that the application answers
     openapi       the OpenAPI document, which is made at the first request for it
     streams       the open streams
+    feed          the newest events, while streams follow them
     health        what the probe of the store in the background found
     metrics       the numbers of this process
     """
@@ -85,6 +87,7 @@ class ServerState(Struct):
         default_factory=lambda: ThreadPoolExecutor(THREADS, thread_name_prefix="queuectl-call")
     )
     streams: Streams = field(default_factory=Streams)
+    feed: EventFeed = field(default_factory=EventFeed)
     health: Health = field(default_factory=Health)
     metrics: Metrics = field(default_factory=Metrics)
     waiters: ThreadPoolExecutor = field(

@@ -7,7 +7,7 @@ no longer valid.
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,19 +29,21 @@ MOST, MOST_OF_TOKEN = 512, 32
 CHECK = 2.0
 """Seconds between two checks whether the tokens of the open streams are still valid."""
 
+Kind = Literal["output", "events"]
 Reason = Literal["ending", "refused", "gone", "failed"]
 
 
 class Stream:
     """One open stream. All methods must be called in the event loop.
 
+    kind    what it sends: `output` or `events`
     holder  the name of the token; None for a caller without a token
-    wake    is set when the stream is closed, or when its output has something new
+    wake    is set when the stream is closed, or when there is something new to send
     closed  why the stream has to end, or None
     """
 
-    def __init__(self, caller: Caller, *, has_token: bool) -> None:
-        self.caller = caller
+    def __init__(self, caller: Caller, kind: Kind, *, has_token: bool) -> None:
+        self.caller, self.kind = caller, kind
         self.holder = caller.name if has_token else None
         self.wake = asyncio.Event()
         self.closed: Reason | None = None
@@ -63,9 +65,14 @@ class Streams:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, call: "Call") -> Stream:
+    def count(self) -> dict[str, int]:
+        """The number of open streams, by kind."""
+        kinds = [stream.kind for stream in self._open]
+        return {kind: kinds.count(kind) for kind in get_args(Kind)}
+
+    def open(self, call: "Call", kind: Kind) -> Stream:
         """A new stream of this caller. Raises a refusal if too many are open. `leave` must be called at its end."""
-        stream = Stream(call.caller, has_token="authorization" in call.headers)
+        stream = Stream(call.caller, kind, has_token="authorization" in call.headers)
         if len(self._open) >= MOST:
             raise Refusal("too_many", f"{MOST} streams of this server are open")
         if stream.holder and sum(each.holder == stream.holder for each in self._open) >= MOST_OF_TOKEN:

@@ -22,6 +22,7 @@ from queuectl.domain.job import Job as StoredJob
 from queuectl.errors import StoreUnavailable
 from queuectl.python.arguments import Command, Duration, Reference, reference_of, span_of
 from queuectl.python.errors import ClosedQueue, WaitTimeout
+from queuectl.python.events import Event, EventTurns, Since, Types
 from queuectl.python.opening import Connection, InLoop
 from queuectl.python.queue import COMMIT, Queue
 from queuectl.python.values import Added, Job, Part, PartReader
@@ -215,6 +216,21 @@ class AsyncQueue:
             parts, ended = await self._patiently(turns.look)
             for part in parts:
                 yield part
+
+    @described_as(Queue.events)
+    async def events(
+        self, *, since: Since = None, follow: bool = False, types: Types = None, where: str | None = None
+    ) -> AsyncIterator[Event]:
+        """As `Queue.events`."""
+        turns = EventTurns(self._queue, since, types, where, follow=follow)
+        while True:
+            events, is_end = await self._run(turns.next)
+            for event in events:
+                yield event
+            if is_end and not follow:
+                return
+            if is_end:
+                await asyncio.sleep(TURN)
 
     async def _joined(self, statements: "_Statements", work: Callable[[], Answer]) -> Answer:
         """Run `work` in a thread, and its statements in the loop, over the caller's connection.

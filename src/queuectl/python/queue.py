@@ -25,6 +25,7 @@ from queuectl.python.arguments import (
 )
 from queuectl.python.changes import Changes
 from queuectl.python.errors import WaitTimeout
+from queuectl.python.events import Events
 from queuectl.python.opening import Connection
 from queuectl.python.operations import Operations
 from queuectl.python.system_values import Explanation, explanation_of
@@ -45,7 +46,7 @@ COMMIT = 1000
 _Jobs = list[Job]
 
 
-class Queue(Changes, Operations, Administration, Transfers):
+class Queue(Changes, Operations, Administration, Transfers, Events):
     """A queue of shell commands.
 
     `Queue()` is the queue of the command line in this process: the same environment, `.env` and configuration file.

@@ -1,9 +1,10 @@
 """Reads events: one page, and without end as they are written. A filter selects among them."""
 
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, get_args
 
 from msgspec import Struct
@@ -26,18 +27,36 @@ LATE = 1.0
 PACE = 0.05
 """Seconds between two reads of a follower that has read everything, so that a busy store is not read for each event."""
 PREFIX = "job."
+LAST = timedelta(hours=1)
+"""How far back a reader begins that names no place and does not follow."""
+_CURSOR = re.compile(r"\d{1,18}(-\d{1,18})?", re.ASCII)
 
 
 class Selected(Struct, frozen=True):
-    """Which events a reader wants. None: all kinds; all jobs."""
+    """Which events a reader wants. None: all kinds; all jobs; all queues."""
 
     kinds: frozenset[Kind] | None = None
     where: Where | None = None
+    queues: frozenset[str] | None = None
 
     @property
     def is_everything(self) -> bool:
         """Whether no event is left out."""
-        return self.kinds is None and self.where is None
+        return self.kinds is None and self.where is None and self.queues is None
+
+    def of(
+        self, events: list[tuple[str, Event]], get: Callable[[Sequence[str]], Mapping[str, Job]]
+    ) -> list[tuple[str, Event]]:
+        """The wanted ones among these events. `get` reads jobs; it is called only for a filter."""
+        if self.kinds is not None:
+            events = [each for each in events if each[1].event in self.kinds]
+        if self.queues is not None:
+            events = [each for each in events if each[1].queue in self.queues]
+        where = self.where
+        if where is None or not events:
+            return events
+        jobs = get(list({event.job for _, event in events}))
+        return [each for each in events if where.matches(as_job(each[1], jobs.get(each[1].job)))]
 
 
 EVERYTHING = Selected()
@@ -61,11 +80,13 @@ class Events(Protocol):
         after: str,
         selected: Selected = EVERYTHING,
         notice: Callable[[str], None] = lambda text: None,
+        look: Callable[[bool], None] = lambda answers: None,
     ) -> Iterator[tuple[str, Event] | None]:
         """The selected events behind a cursor, then each later one within a second. Never ends.
 
         None stands for events that were deleted before they were read. While the store cannot be reached, the follower
-        waits, and then goes on from its cursor; `notice` gets a sentence at the beginning and the end of that.
+        waits, and then goes on from its cursor; `notice` gets a sentence at the beginning and the end of that. `look`
+        is called after each read, at least about once a second, and gets whether the store answers.
         """
 
 
@@ -82,6 +103,16 @@ def kinds_of(text: str) -> frozenset[Kind]:
     return frozenset(found)
 
 
+def is_cursor(text: str) -> bool:
+    """Whether a text has the form of a cursor. Only a store can say whether it is one of its own."""
+    return _CURSOR.fullmatch(text) is not None
+
+
+def place(cursor: str) -> tuple[int, ...]:
+    """The place of a cursor in the order of events: places can be compared."""
+    return tuple(map(int, cursor.split("-")))
+
+
 class LocalEvents:
     """The events of a store."""
 
@@ -96,7 +127,7 @@ class LocalEvents:
         while True:
             read = self._store.read_events(after, STEP)
             gap = gap or read.gap
-            matching = self._matching(read.events, selected)
+            matching = selected.of(read.events, self._store.get)
             if len(found) + len(matching) >= limit:
                 found += matching[: limit - len(found)]
                 return EventPage(found, found[-1][0], gap)
@@ -115,6 +146,7 @@ class LocalEvents:
         after: str,
         selected: Selected = EVERYTHING,
         notice: Callable[[str], None] = lambda text: None,
+        look: Callable[[bool], None] = lambda answers: None,
     ) -> Iterator[tuple[str, Event] | None]:
         """The selected events behind a cursor, then each later one."""
         pause, is_away = threading.Event(), False
@@ -126,6 +158,7 @@ class LocalEvents:
                     if not is_away:
                         notice(f"{error.message}; waiting for the store")
                     is_away = True
+                    look(False)
                     pause.wait(LATE)
                     continue
                 if is_away:
@@ -134,20 +167,12 @@ class LocalEvents:
                 if page.gap:
                     yield None
                 yield from page.events
+                look(True)
                 if page.next == after:
                     _rest(changes, pause)
                 elif len(page.events) < STEP:
                     pause.wait(PACE)
                 after = page.next
-
-    def _matching(self, events: list[tuple[str, Event]], selected: Selected) -> list[tuple[str, Event]]:
-        if selected.kinds is not None:
-            events = [each for each in events if each[1].event in selected.kinds]
-        where = selected.where
-        if where is None or not events:
-            return events
-        jobs = self._store.get(list({event.job for _, event in events}))
-        return [each for each in events if where.matches(as_job(each[1], jobs.get(each[1].job)))]
 
 
 def _rest(changes: Subscription, pause: threading.Event) -> None:

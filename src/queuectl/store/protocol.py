@@ -336,6 +336,8 @@ class Store(Protocol):
         from `EventPage.next`, gets every later event: no event is inserted before an event that a reader has seen. If
         events behind the cursor were deleted, `gap` is set, and the page begins with the oldest kept event. Raises
         InvalidInput for a text that is no cursor. An event that cannot be decoded is omitted.
+
+        A cursor is one number or two, joined by `-`. Compared as numbers, cursors are in the order of the store.
         """
 
     def event_cursor(self, at: datetime | None) -> str:

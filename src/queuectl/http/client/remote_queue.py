@@ -354,7 +354,9 @@ class RemoteQueue(RemoteOperations):
             return shapes.silence_of(claims), [shapes.job_of(each) for each in answer.document["jobs"]]
 
     def events(self) -> "Events":
-        raise InvalidInput("events do not work through a server", "run it on a host that reaches the store")
+        from queuectl.http.client.events import RemoteEvents
+
+        return RemoteEvents(self._channel)
 
     def schedules(self) -> "Schedules":
         from queuectl.http.client.schedules import RemoteSchedules

@@ -63,8 +63,8 @@ def _unconsumed(result: Result) -> str | None:
 def metrics(call: Call) -> Response:
     """The metrics, from the newest probe of the store."""
     server = call.server
-    streams = {"output": len(server.streams)}
-    text, kind = server.metrics.text(server.health.newest, call.headers.get("accept", ""), streams)
+    accepted = call.headers.get("accept", "")
+    text, kind = server.metrics.text(server.health.newest, accepted, server.streams.count())
     return Response(text, media_type=None, headers={"Content-Type": kind})
 
 

@@ -116,7 +116,7 @@ async def _events(call: Call) -> Reply | Response:
         return Reply(None, 204)
     job = await _job(call)
     at = at or start_of(job, asked.attempt, asked.start)
-    stream = call.server.streams.open(call)
+    stream = call.server.streams.open(call, "output")
     events = OutputEvents(at, asked.only)
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
     headers = {"X-Content-Type-Options": "nosniff"}
@@ -143,7 +143,7 @@ async def _followed(call: Call) -> Response:
     asked: Part = call.query
     job = await _job(call)
     at = start_of(job, asked.attempt, asked.start)
-    stream = call.server.streams.open(call)
+    stream = call.server.streams.open(call, "output")
     reader = OutputReader(call.server, stream, job.id, asked.attempt, at)
     headers = {**DOWNLOAD, "Queuectl-From": str(asked.start), "Queuectl-Complete": "false"}
     if begins(job):
