@@ -189,7 +189,7 @@ class LiveEvents:
         self._end = each[0]
         if (
             self._start is None
-        ):  # streams read the store up to this event, where they see that events were deleted
+        ):  # streams read the store up to this event, and see there that events were deleted
             self._start = each[0]
             return
         self._items.append(item(*each))
