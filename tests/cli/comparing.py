@@ -30,6 +30,7 @@ VARIABLE = (
     (r'("sha256": ?)"\w+"', r"\1SUM"),
     (r"\b[a-z2-7]{8}\b(?=$|,)", "SECRET_ID"),
     (r"(\w+_bytes +)\d+", r"\1N"),
+    (r'("via":)"(cli|http)"', r"\1VIA"),
     (r"  +", "  "),
 )
 

@@ -102,7 +102,7 @@ READ = {
     "status", "show", "list", "logs", "wait", "explain", "dlq list", "dlq show", "worker list", "queue list",
     "config list", "config get", "token list", "doctor", "schedule list", "schedule show", "schedule history",
     "schedule diff", "schedule export", "export", "operation list", "hook list", "hook show",
-    "operation show", "operation wait", "stats",
+    "operation show", "operation wait", "stats", "events",
 }  # fmt: skip
 """Commands that change nothing."""
 

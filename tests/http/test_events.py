@@ -305,7 +305,7 @@ class TestMany:
         cursor = queue.events().cursor(None)
         enqueue(queue, *ids(100))
         assert jobs(first, "j0099") == ids(100)
-        streams = [connect("", cursor) for _ in range(39)]
+        streams = [connect("", cursor, token="view" if n % 2 else "admin") for n in range(39)]
         for stream in streams:
             assert jobs(stream, "j0099") == ids(100)
         for n in range(100, 120):

@@ -23,13 +23,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def url(kind: str, database: Database) -> Iterator[str]:
+def url(kind: str, database: Database) -> Iterator[str | None]:
     with ExitStack() as stack:
-        yield stack.enter_context(served(database)) if kind == "http" else database.url
+        yield stack.enter_context(served(database)) if kind == "http" else None
 
 
 @pytest.fixture
-def queue(url: str) -> Iterator[Queue]:
+def queue(url: str | None) -> Iterator[Queue]:
     with Queue(url, token="admin") as queue:
         yield queue
 
@@ -104,7 +104,7 @@ def test_bad_input(queue: Queue, given: dict[str, str]) -> None:
         list(queue.events(**given))  # type: ignore[arg-type]
 
 
-def test_asynchronous(url: str) -> None:
+def test_asynchronous(url: str | None) -> None:
     async def read() -> None:
         async with AsyncQueue(url, token="admin") as queue:
             await queue.enqueue("true", id="async-0", queue="async")

@@ -16,7 +16,7 @@ from queuectl.domain.event import Event
 from queuectl.domain.query import Filter
 from queuectl.errors import StoreError
 from queuectl.http.streaming import Stream
-from queuectl.service.events import place
+from queuectl.service.events import rank
 from queuectl.service.queue import Queue
 from queuectl.service.shapes import events as shapes
 from queuectl.service.shapes import overview
@@ -44,14 +44,14 @@ class Item(Struct, frozen=True):
     """One event, with its cursor and the lines of a stream. All streams share them."""
 
     cursor: str
-    place: tuple[int, ...]
+    rank: tuple[int, ...]
     event: Event
     lines: bytes
 
 
 def item(cursor: str, event: Event) -> Item:
     """An event as a stream sends it."""
-    return Item(cursor, place(cursor), event, lines(event.event, shapes.event(cursor, event), cursor))
+    return Item(cursor, rank(cursor), event, lines(event.event, shapes.event(cursor, event), cursor))
 
 
 def lines(name: str, shown: Mapping[str, Any], cursor: str | None = None) -> bytes:
@@ -150,11 +150,11 @@ class LiveEvents:
 
         None if the store has to be read: some of them are not kept any more, or the cursor was not reached yet.
         """
-        at = place(cursor)
+        at = rank(cursor)
         with self._lock:
-            if self._start is None or not place(self._start) <= at <= place(self._end):
+            if self._start is None or not rank(self._start) <= at <= rank(self._end):
                 return None
-            found = list(takewhile(lambda each: each.place > at, reversed(self._items)))
+            found = list(takewhile(lambda each: each.rank > at, reversed(self._items)))
         return found[: -PAGE - 1 : -1]
 
     def overview(self, topic: Overview) -> bytes | None:

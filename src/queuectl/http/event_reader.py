@@ -13,7 +13,7 @@ from queuectl.errors import StoreError
 from queuectl.http.event_feed import PAGE, Item, LiveEvents, Overview, item, lines
 from queuectl.http.streaming import Stream
 from queuectl.http.threads import in_thread
-from queuectl.service.events import Selected, place
+from queuectl.service.events import Selected, rank
 from queuectl.service.queue import Queue
 from queuectl.service.shapes.events import GAP
 
@@ -120,7 +120,7 @@ class EventReader:
             return [AWAY]
         if page.next != self._at:
             self._at = page.next
-        elif begin is not None and place(begin) > place(self._at):  # no event is between the two
+        elif begin is not None and rank(begin) > rank(self._at):  # no event is between the two
             self._at = begin
         else:
             await self._woken(RETRY)

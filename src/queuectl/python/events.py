@@ -26,7 +26,7 @@ class Event(Struct, frozen=True, kw_only=True):
     """One accepted change of a job.
 
     event       what happened, such as `job.completed`
-    id          the place behind this event: pass the event, or its id, as `since` to go on there
+    id          the start behind this event: pass the event, or its id, as `since` to go on there
     at          when the store wrote it
     state       after the change; `before` is the state before it, None for a new job
     attempt     the number of the attempt that the change is about, with its id and its worker
@@ -60,7 +60,7 @@ Since = Event | Duration | datetime | None
 Types = str | Iterable[str] | None
 
 
-class Place(NamedTuple):
+class Start(NamedTuple):
     """Where a reader begins, and what it wants."""
 
     cursor: str
@@ -84,7 +84,7 @@ class Events(Opening):
         A reader that stores the id of the last event, and goes on with `since`, misses none. Raises `InvalidInput`.
         """
         if not follow:
-            yield from self._past(since, types, where)
+            yield from self._so_far(since, types, where)
             return
         opened, gap = self._open(), False
         for found in opened.events().follow(*begin(opened, since, types, where, follow=True)):
@@ -92,7 +92,7 @@ class Events(Opening):
                 yield event_of(*found, gap=gap)
             gap = found is None
 
-    def _past(self, since: Since, types: Types, where: str | None) -> Iterator[Event]:
+    def _so_far(self, since: Since, types: Types, where: str | None) -> Iterator[Event]:
         """The events so far."""
         turns, is_end = EventTurns(self, since, types, where, follow=False), False
         while not is_end:
@@ -100,13 +100,13 @@ class Events(Opening):
             yield from events
 
 
-def begin(opened: FrontDoor, since: Since, types: Types, where: str | None, *, follow: bool) -> Place:
+def begin(opened: FrontDoor, since: Since, types: Types, where: str | None, *, follow: bool) -> Start:
     """Where a reader begins, and what it wants. Raises InvalidInput."""
     selected = Selected(
         None if types is None else kinds_of(",".join(words_of(types))),
         None if where is None else parse(where, opened.now()),
     )
-    return Place(_cursor(opened, since, follow=follow), selected)
+    return Start(_cursor(opened, since, follow=follow), selected)
 
 
 def _cursor(opened: FrontDoor, since: Since, *, follow: bool) -> str:
@@ -128,15 +128,15 @@ class EventTurns:
         self._open = queue._open
         self._begin = partial(begin, since=since, types=types, where=where, follow=follow)
         self._follow = follow
-        self._place: Place | None = None
+        self._start: Start | None = None
         self._gap = False
 
     def next(self) -> tuple[list[Event], bool]:
         """The next events, and whether these are the last ones so far."""
         opened = self._open()
-        place = self._place = self._place or self._begin(opened)
+        start = self._start = self._start or self._begin(opened)
         try:
-            page = opened.events().page(place.cursor, STEP, place.selected)
+            page = opened.events().page(start.cursor, STEP, start.selected)
         except StoreUnavailable:
             if not self._follow:
                 raise
@@ -146,8 +146,8 @@ class EventTurns:
         for each in page.events:
             found.append(event_of(*each, gap=self._gap))
             self._gap = False
-        self._place = place._replace(cursor=page.next)
-        return found, page.next == place.cursor
+        self._start = start._restart(cursor=page.next)
+        return found, page.next == start.cursor
 
 
 def event_of(cursor: str, event: domain.Event, *, gap: bool) -> Event:

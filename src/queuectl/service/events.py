@@ -108,8 +108,8 @@ def is_cursor(text: str) -> bool:
     return _CURSOR.fullmatch(text) is not None
 
 
-def place(cursor: str) -> tuple[int, ...]:
-    """The place of a cursor in the order of events: places can be compared."""
+def rank(cursor: str) -> tuple[int, ...]:
+    """The numbers of a cursor, which compare as the order of events."""
     return tuple(map(int, cursor.split("-")))
 
 

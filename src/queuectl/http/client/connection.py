@@ -53,6 +53,7 @@ class Connections:
         self._address = address
         self._idle: list[HTTPConnection] = []
         self._pid = os.getpid()
+        self._closed = False
 
     def exchange(self, request: Request, connect_timeout: float, host: str | None = None) -> Reply:
         """Send a request and read its whole reply. Raises NotSent, ReplyLost, StoreUnusable, StoreUnavailable.
@@ -70,7 +71,7 @@ class Connections:
         except (OSError, HTTPException) as error:
             raise lost(error) from error
         finally:  # also after a Ctrl+C: then the rest of the reply is still to come
-            if is_reusable:
+            if is_reusable and not self._closed:
                 self._idle.append(connection)
             else:
                 connection.close()
@@ -94,7 +95,8 @@ class Connections:
         return connection
 
     def close(self) -> None:
-        """Close the connections that are not used now."""
+        """Close the connections that are not used now, and the others after their use."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 

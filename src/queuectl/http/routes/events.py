@@ -18,7 +18,7 @@ from queuectl.http.routes.selecting import time_of
 from queuectl.http.streaming import Stream, StreamResponse
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
-from queuectl.service.events import LAST, Selected, is_cursor, kinds_of, place
+from queuectl.service.events import LAST, Selected, is_cursor, kinds_of, rank
 from queuectl.service.shapes import events as shapes
 from queuectl.store.protocol import EventPage
 
@@ -87,8 +87,8 @@ async def _stream(call: Call) -> Response:
     topics = _topics(asked.topics)
     since = call.headers.get("last-event-id") or asked.since or NOW
     feed = call.server.feed
-    selected, begin, end = await in_time(call.server, _places, call, since, feed.end)
-    if len(place(begin)) != len(place(end)):
+    selected, begin, end = await in_time(call.server, _begins, call, since, feed.end)
+    if len(rank(begin)) != len(rank(end)):
         raise InvalidInput(f"{begin!r} is no cursor of events", "copy the id of an event")
     stream = call.server.streams.open(call, "events")
     reader = EventReader(
@@ -109,7 +109,7 @@ async def _stream(call: Call) -> Response:
     )
 
 
-def _places(call: Call, since: str, end: str | None) -> tuple[Selected, str, str]:
+def _begins(call: Call, since: str, end: str | None) -> tuple[Selected, str, str]:
     """What is selected, where the stream begins, and the end of the events (`end` is known if somebody follows)."""
     end = call.queue.events().cursor(None) if end is None else end
     return _selected(call), end if since == NOW else _begin(call, since), end
