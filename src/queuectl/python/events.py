@@ -146,7 +146,7 @@ class EventTurns:
         for each in page.events:
             found.append(event_of(*each, gap=self._gap))
             self._gap = False
-        self._start = start._restart(cursor=page.next)
+        self._start = start._replace(cursor=page.next)
         return found, page.next == start.cursor
 
 
