@@ -114,7 +114,7 @@ STORY: tuple[Step, ...] = (
     ("hook", "add", "h", "--on", "dead", "cat"), ("config", "unset", "events"),
     ("stats",), ("stats", "--by", "hour", "--queue", "q"), ("stats", "--since", "tomorrow"),
     ("stats", "--since", "1h", "--until", "2h", "--json"),
-    ("events", "--type", "dead,retried"), ("events", "--where", "state:blocked", "--json"),
+    ("events", "--type", "dead,retried"), ("events", "--where", "state:blocked", "--jsonl"),
     ("events", "--since", "1-2"),
     ("events", "--jsonl", "--limit", "3"), ("events", "--type", "deletd"), ("events", "--since", "2", "--limit", "2"),
     ("events", "--follow", "--since", "1h", "--limit", "4"), ("events", "--since", "x"),

@@ -313,7 +313,7 @@ class TestMany:
         for stream in (first, *streams):
             assert jobs(stream, "j0119") == ids(20, 100)
         assert set(counted.threads) == {"queuectl-events"}
-        assert len(readers()) == 1
+        eventually(lambda: len(readers()) == 1)
 
     def test_nobody_reads_when_no_stream_is_open(self, connect: Open) -> None:
         stream = connect()

@@ -30,7 +30,7 @@ def url(kind: str, database: Database) -> Iterator[str | None]:
 
 @pytest.fixture
 def queue(url: str | None) -> Iterator[Queue]:
-    with Queue(url, token="admin") as queue:
+    with Queue(url, token=url and "admin") as queue:
         yield queue
 
 
@@ -106,7 +106,7 @@ def test_bad_input(queue: Queue, given: dict[str, str]) -> None:
 
 def test_asynchronous(url: str | None) -> None:
     async def read() -> None:
-        async with AsyncQueue(url, token="admin") as queue:
+        async with AsyncQueue(url, token=url and "admin") as queue:
             await queue.enqueue("true", id="async-0", queue="async")
             found = [event async for event in queue.events(where="queue:async")]
             assert [event.job for event in found] == ["async-0"]
