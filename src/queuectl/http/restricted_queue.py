@@ -20,14 +20,13 @@ from queuectl.domain.queue import QueueChange
 from queuectl.domain.where import Where, parse
 from queuectl.errors import Forbidden, QueuectlError
 from queuectl.http.caller import Caller
-from queuectl.service.events import EVERYTHING, Events, Selected
+from queuectl.service.events import EVERYTHING, EventPage, Events, Selected
 from queuectl.service.hooks.api import Hooks
 from queuectl.service.matching import Wanted
 from queuectl.service.operation import Selection
 from queuectl.service.queue import Queue
 from queuectl.service.request.fields import JobRequest
 from queuectl.service.schedules.api import Schedules
-from queuectl.store.protocol import EventPage
 
 READS = frozenset(
     (

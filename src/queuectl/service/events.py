@@ -16,7 +16,8 @@ from queuectl.domain.event import Event, Kind
 from queuectl.domain.job import Attempt, Job, Spec
 from queuectl.domain.where import Where
 from queuectl.errors import InvalidInput, StoreUnavailable
-from queuectl.store.protocol import EventPage, Store, Subscription
+from queuectl.store.protocol import EventPage as EventPage
+from queuectl.store.protocol import Store, Subscription
 
 STEP = 500
 """Number of events that one call of the store reads."""

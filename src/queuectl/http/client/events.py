@@ -12,9 +12,8 @@ from queuectl.http.client.channel import Channel
 from queuectl.http.client.connection import NotSent, ReplyLost
 from queuectl.http.client.decoding import understood
 from queuectl.http.client.tries import FIRST_PAUSE, LONGEST_PAUSE
-from queuectl.service.events import EVERYTHING, Selected
+from queuectl.service.events import EVERYTHING, EventPage, Selected
 from queuectl.service.shapes import events as shapes
-from queuectl.store.protocol import EventPage
 
 PATH = "/v1/events"
 MOST = 1000

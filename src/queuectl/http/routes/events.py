@@ -18,9 +18,8 @@ from queuectl.http.routes.selecting import time_of
 from queuectl.http.streaming import Stream, StreamResponse
 from queuectl.http.table import Route
 from queuectl.http.threads import in_time
-from queuectl.service.events import LAST, Selected, is_cursor, kinds_of, rank
+from queuectl.service.events import LAST, EventPage, Selected, is_cursor, kinds_of, rank
 from queuectl.service.shapes import events as shapes
-from queuectl.store.protocol import EventPage
 
 FIRST = ": queuectl\nretry: 2000\nid: {}\n\n"
 """Sent at once, so that a client sees that no proxy keeps the stream back. A client that loses the stream before the
