@@ -20,7 +20,7 @@ from queuectl.domain.query import Filter, Page
 from queuectl.service.local_queue import LocalQueue
 from queuectl.service.settings import Sources
 
-KEEPING = ("sqlite",)
+KEEPING = ("sqlite", "postgres", "mongodb", "redis")
 pytestmark = pytest.mark.parametrize("kind", KEEPING)
 ENDS = {"job.completed", "job.failed", "job.dead", "job.lost"}
 
@@ -98,9 +98,9 @@ def test_the_events_of_a_chaotic_run_are_the_transitions_of_its_jobs(place: Plac
 
 @pytest.mark.timeout(120)
 def test_a_reader_that_is_killed_again_and_again_misses_and_repeats_nothing(place: Place) -> None:
+    seen, after = list[str](), place.store.event_cursor(None)
     place.run("enqueue", "-q", "-", input="true\n" * 40)
     place.start_worker("--count", "2")
-    seen, after = list[str](), "0"
     for _ in range(8):
         reader = subprocess.Popen(
             [*QUEUECTL, "events", "--follow", "--since", after, "--jsonl"],
