@@ -121,3 +121,14 @@ def test_the_stream_of_a_revoked_token_is_closed_within_five_seconds(site: Site)
         watch = Stopwatch()
         assert not [event for event in stream if event.name.startswith("job.")]
         watch.check(5.0)
+
+
+def test_a_change_with_the_local_token_has_the_name_of_the_user(site: Site) -> None:
+    site.serve()
+    local, site.env["QUEUECTL_STORE"] = site.env["QUEUECTL_STORE"], f"http://127.0.0.1:{site.port}"
+    site.run("enqueue", "--id", "a", "true")
+    site.env["QUEUECTL_STORE"] = local
+    site.run("cancel", "a")
+    one, two = map(json.loads, site.run("events", "--jsonl").splitlines())
+    assert (one["by"].partition(":")[0], one["via"]) == ("local", "http")
+    assert (two["by"].count("@"), two["via"]) == (1, "cli")
