@@ -202,7 +202,7 @@ class MongoGround:
         for name in ("jobs", "output", "workers", "shared", "events"):
             self.base[name].delete_many({})
         self.base["counters"].update_one({"_id": "number"}, {"$set": {"n": 0}})
-        self.base["counters"].update_one({"_id": "events"}, {"$set": {"first": 1, "cleared": 0}})
+        self.base["counters"].update_one({"_id": "events"}, {"$set": {"first": 1, "cleared": 0}}, upsert=True)
         fresh = {"$set": {"fold": 0, "counts": "{}"}, "$unset": {"planned": ""}}
         self.base["tally"].update_one({"_id": "ended"}, fresh, upsert=True)
 

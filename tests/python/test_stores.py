@@ -97,6 +97,15 @@ def test_an_operation(queue: Queue) -> None:
     assert queue.show(job).state == ("cancelled" if ended.changed else "held")
 
 
+def test_events(queue: Queue) -> None:
+    job = queue.enqueue("true", queue="events", hold=True)
+    queue.cancel(job)
+    found = [(each.event, each.id) for each in queue.events(where="queue:events")]
+    assert [name for name, _ in found] == ["job.held", "job.cancelled"]
+    [last] = queue.events(since=found[0][1], where="queue:events")
+    assert (last.job, last.id) == (job.id, found[1][1])
+
+
 def test_hold_and_release(queue: Queue) -> None:
     job = queue.enqueue("true", queue="hold")
     assert queue.hold(job).state == "held"

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from msgspec import Struct, convert
 
 from queuectl.config import OPTIONS, Settings
-from queuectl.domain.job import State
+from queuectl.domain.job import Progress, State
 from queuectl.domain.worker import Slot as ReportedSlot
 from queuectl.service import shapes
 from queuectl.service.doctor import Check as Check
@@ -57,7 +57,11 @@ class WaitingQueue(QueueStatus, frozen=True, kw_only=True):
 
 
 class Slot(Struct, frozen=True):
-    """One slot of a worker with the job that runs in it, or None. `stopped`: a process of the command is stopped."""
+    """One slot of a worker with the job that runs in it, or None.
+
+    stopped   a process of the command is stopped
+    progress  what the command last reported
+    """
 
     slot: int
     job: str | None
@@ -65,6 +69,7 @@ class Slot(Struct, frozen=True):
     number: int | None
     command: str | None
     stopped: bool
+    progress: Progress | None
 
 
 class Reported(Struct, frozen=True):
