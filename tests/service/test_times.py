@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from queuectl.errors import InvalidInput
-from queuectl.service.times import read_time
+from queuectl.service.times import parse_since, read_time
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC)  # 13:00 in Berlin, the day before the clocks go forward
 
@@ -63,3 +63,11 @@ def test_other_texts_are_refused_with_a_hint(text: str) -> None:
     with pytest.raises(InvalidInput) as error:
         read_time(text, NOW)
     assert error.value.hint
+
+
+def test_a_wrong_begin_of_a_span_is_refused_with_examples_of_the_past() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_since("soon", NOW)
+    assert caught.value.hint is not None
+    assert "a duration before now" in caught.value.hint
+    assert "--in" not in caught.value.hint

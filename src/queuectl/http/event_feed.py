@@ -141,7 +141,7 @@ class LiveEvents:
 
     @property
     def start(self) -> str | None:
-        """The cursor behind which all events are kept; None if the next event decides it."""
+        """The feed keeps every event after this cursor. None until the feed has its first event."""
         with self._lock:
             return self._start
 

@@ -15,7 +15,7 @@ TURN = timedelta(seconds=5)
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """A copy of one operation at the time of reading.
+    """The state of one operation when it was read.
 
     where     the filter; ages in it count from `created_at`
     bound     the greatest number that is changed

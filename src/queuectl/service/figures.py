@@ -88,7 +88,7 @@ class Writer:
         return bool(self._counted) or self._sent is not None
 
     def count(self, before: Job | None, after: Job, now: datetime) -> None:
-        """Count the newest attempt of a job, which has just ended. `before`: the job with the lease of the attempt."""
+        """Count the last attempt of a job, which has just ended. `before` is the job before the end, with its lease."""
         if not self._from <= now < self._until:
             self._begin_minute(now)
         attempt = after.history[-1]

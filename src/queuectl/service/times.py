@@ -13,6 +13,8 @@ from queuectl.errors import InvalidInput
 
 EXAMPLES = "write 10:30 (the next time that the clock shows it), 2026-11-22T15:00:00Z, @1798761600 or now; or --in 2h"
 
+SINCE_EXAMPLES = "write a duration before now, such as 2h, or a time: 2026-11-22T15:00:00Z or @1798761600"
+
 
 class Time(Struct, frozen=True):
     """A time parsed from a text of the user, in UTC, with a remark to show to the user."""
@@ -42,8 +44,13 @@ def parse_since(text: str, now: datetime) -> datetime:
     try:
         span = parse_duration(text)
     except InvalidInput:
+        pass
+    else:
+        return in_range(now - span)
+    try:
         return read_time(text, now).at
-    return in_range(now - span)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, SINCE_EXAMPLES) from error
 
 
 def time_of(field: str, text: str, now: datetime) -> datetime:

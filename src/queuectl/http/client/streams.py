@@ -1,4 +1,4 @@
-"""Event streams of a server: opened, and read by a thread, until they break off."""
+"""Opens event streams of a server, and reads each in a thread of its own until the connection ends."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ LOOK = 0.5
 """Seconds without an event, after which a reader gets None."""
 
 AHEAD = 16
-"""Events that are read before they are wanted. An event has at most 32 KiB of output."""
+"""Maximum number of events that the thread reads ahead of the caller. An event has at most 32 KiB of output."""
 
 
 class Event(NamedTuple):

@@ -26,7 +26,7 @@ from queuectl.service.transfer.tally import Exported, Imported, OnConflict, impo
 
 JSONL = "application/jsonl"
 PIECE = 1 << 16
-"""Bytes of an import that are sent at once."""
+"""Size in bytes of the pieces in which an import is sent."""
 STEP = 500
 """Jobs of an export after which a caller may stop."""
 SILENCE = 90.0

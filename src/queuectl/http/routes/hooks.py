@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from queuectl.domain.hook import QUEUE
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
-from queuectl.http.routes.selecting import expected_version, of_entry
+from queuectl.http.routes.selecting import added_job, expected_version, of_entry
 from queuectl.http.table import Handler, NoBody, Route
 from queuectl.service import shapes
 from queuectl.service.shapes import hooks as documents
@@ -64,7 +64,7 @@ def show(call: Call) -> Reply:
 
 
 def put(call: Call) -> Reply:
-    """Add the hook, or replace the one of this name."""
+    """Add the hook. Replaces a hook with the same name."""
     new: NewHook = call.body
     given = {name: getattr(new, name) for name in NewHook.__struct_fields__}
     added = call.queue.hooks().put(call.path["name"], given, version=expected_version(call))
@@ -95,9 +95,7 @@ def test(call: Call) -> Reply:
     """Add a job for a made-up event."""
     asked: HookTest = call.body
     id = call.queue.hooks().test(call.path["name"], asked.event, key=asked.key)
-    job = call.queue.get([id])[id]
-    shown = {"id": id, "number": job.number, "state": job.state, "existing": False}
-    return Reply(shapes.document(jobs=[shown]), 201, {"Location": f"{call.server.root}/v1/jobs/{id}"})
+    return added_job(call, id)
 
 
 def _shown(call: Call) -> Reply:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from queuectl.errors import Forbidden, InvalidInput
 from queuectl.http.call import Call, Reply
 from queuectl.http.redaction import redacted
-from queuectl.http.routes.selecting import expected_version, of_entry
+from queuectl.http.routes.selecting import added_job, expected_version, of_entry
 from queuectl.http.table import Handler, NoBody, Route, action
 from queuectl.service import shapes
 from queuectl.service.schedules.preview import MOST
@@ -199,9 +199,7 @@ def run(call: Call) -> Reply:
     """Run its job now."""
     asked: ScheduleRun = call.body
     id = call.queue.schedules().run(call.path["name"], force=asked.force, key=asked.key)
-    job = call.queue.get([id])[id]
-    shown = {"id": id, "number": job.number, "state": job.state, "existing": False}
-    return Reply(shapes.document(jobs=[shown]), 201, {"Location": f"{call.server.root}/v1/jobs/{id}"})
+    return added_job(call, id)
 
 
 def diff(call: Call) -> Reply:

@@ -86,6 +86,13 @@ def shown_job(call: Call, job: Job, fields: Sequence[str] = ()) -> dict[str, Any
     return redacted(call.caller, job.queue, {name: whole[name] for name in fields} if fields else whole)
 
 
+def added_job(call: Call, id: str) -> Reply:
+    """The answer for one new job, with its address."""
+    job = call.queue.get([id])[id]
+    shown = {"id": id, "number": job.number, "state": job.state, "existing": False}
+    return Reply(shapes.document(jobs=[shown]), 201, {"Location": f"{call.server.root}/v1/jobs/{id}"})
+
+
 def expected_version(call: Call) -> int | None:
     """The version in `If-Match`; None if any version is right. Raises Changed for a tag that nothing here has."""
     tag = call.headers.get("if-match", "*").strip()

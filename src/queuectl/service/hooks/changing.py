@@ -48,7 +48,9 @@ _SAMPLES: dict[Kind, tuple[State, State | None]] = {
     "job.retried": ("pending", "dead"),
     "job.deleted": ("dead", "dead"),
 }
-"""The states of a made-up event after and before the change; of other kinds `pending` and `processing`."""
+"""For each kind of event, the states of a test event after and before the change. The default is `pending` and
+`processing`.
+"""
 
 
 class Added(Struct, frozen=True):

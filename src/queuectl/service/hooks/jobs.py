@@ -23,7 +23,7 @@ AFTER_TIMEOUT = timedelta(seconds=5)
 
 
 class Maker:
-    """Makes the jobs of one hook. The template is checked once, and raises InvalidInput if it is not valid."""
+    """Makes the jobs of one hook. The constructor checks the template once. It raises InvalidInput for a wrong one."""
 
     def __init__(self, hook: Hook, settings: Settings, now: datetime) -> None:
         self._hook, self._now = hook, now

@@ -25,7 +25,7 @@ local function is_older(ms, seq)
     return found and (tonumber(found[2][2]) or 0) < at
 end
 
--- The smallest number for which `holds` is false. It is false for `high`.
+-- Bisection: returns the smallest number for which `holds` is false. The caller knows that it is false for `high`.
 local function bisect(low, high, holds)
     while low < high do
         local middle = math.floor((low + high) / 2)
